@@ -1,0 +1,1 @@
+//! One digest is the whole machine.
