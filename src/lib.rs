@@ -1,1 +1,17 @@
-//! One digest is the whole machine.
+//! One digest is the whole machine, and going back is as safe as never having left.
+//!
+//! ```text
+//! profiles/*.toml ──load, merge, validate──▶ Profile ──+ bundle.lock──▶ Resolved (spec + kinds)
+//!   Resolved ──render, one file per artifact kind, pure──▶ Tree ──canonical manifest──▶ Bundle (sha256:…)
+//!   Bundle ──push──▶ registry ──pull, verify──▶ store on the droplet
+//!   droplet: current + target + machine ──▶ Plan ──apply under a journal──▶ generation N
+//! ```
+//!
+//! The folders are that flow: [`profile`], [`spec`], [`artifacts`], [`bundle`], [`registry`], [`store`],
+//! [`activate`], [`host`], and [`cli`] around them; [`model`] holds the words that all of them use. Everything left of
+//! the push is a pure function of its arguments; `ARCHITECTURE.md` says who may use whom and who may touch the world.
+
+pub mod artifacts;
+pub mod bundle;
+pub mod model;
+pub mod spec;

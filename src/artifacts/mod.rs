@@ -1,0 +1,75 @@
+//! Spec → tree: one file per artifact kind, each a pure function of the spec and of its own profile table.
+//!
+//! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
+
+pub mod tree;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+use crate::spec::Spec;
+pub use tree::{Entry, RenderError, ServiceMount, Tree};
+
+/// The kinds this build knows, in the order they render: what others name comes before those who name it.
+pub const KINDS: &[Kind] = &[];
+
+/// One artifact kind: reads its own profile table, renders its own files.
+pub trait Artifact: fmt::Debug {
+    /// What is wrong between this kind's table and the rest of the profile; empty when all is well.
+    fn check(&self, _spec: &Spec) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// Adds this kind's files to the tree.
+    fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError>;
+}
+
+/// The profile table of a kind.
+pub trait Section: Artifact + DeserializeOwned + 'static {
+    /// The kind's name, in manifests and messages.
+    const KIND: &'static str;
+    /// The table's name, if the kind has one.
+    const TABLE: Option<&'static str>;
+
+    /// What the kind is when the profile does not have its table; `None`: it renders nothing.
+    fn absent() -> Option<Self>;
+}
+
+/// A finding of [`Artifact::check`]. The profile adds file, line and caret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The keys that lead to the value below the kind's table, as in `["memory"]`; empty for the table itself.
+    pub at: Vec<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// An entry of [`KINDS`].
+#[derive(Debug)]
+pub struct Kind {
+    /// The kind's name.
+    pub name: &'static str,
+    /// Its profile table.
+    pub table: Option<&'static str>,
+    /// Reads the table.
+    pub parse: fn(Spanned<DeValue<'static>>) -> Result<Box<dyn Artifact>, toml::de::Error>,
+    /// What it is without the table.
+    pub absent: fn() -> Option<Box<dyn Artifact>>,
+}
+
+impl Kind {
+    /// The entry for `S`.
+    pub const fn of<S: Section>() -> Self {
+        Self {
+            name: S::KIND,
+            table: S::TABLE,
+            parse: |value| Ok(Box::new(S::deserialize(ValueDeserializer::from(value))?)),
+            absent: || S::absent().map(|section| Box::new(section) as Box<dyn Artifact>),
+        }
+    }
+}

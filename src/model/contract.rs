@@ -1,0 +1,121 @@
+//! What the build side tells the droplet about a file or a secret. The manifest is made of these; the activator knows
+//! nothing else, and has never heard of Redis.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SecretName, Slot, StorePath, TreePath, UnitName};
+
+/// The views that an entry stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slots {
+    /// Both.
+    Both,
+    /// Only the blue one.
+    Blue,
+    /// Only the green one.
+    Green,
+}
+
+impl Slots {
+    /// Whether a view of `slot` has it.
+    pub fn has(self, slot: Slot) -> bool {
+        matches!((self, slot), (Self::Both, _) | (Self::Blue, Slot::Blue) | (Self::Green, Slot::Green))
+    }
+}
+
+impl From<Slot> for Slots {
+    fn from(slot: Slot) -> Self {
+        match slot {
+            Slot::Blue => Self::Blue,
+            Slot::Green => Self::Green,
+        }
+    }
+}
+
+/// A command that exits 0 when a file is right. `{}` in an argument stands for the file's path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Check(pub Vec<String>);
+
+/// What a changed file asks of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnChange {
+    /// `systemctl reload`.
+    Reload(UnitName),
+    /// `systemctl restart`.
+    Restart(UnitName),
+}
+
+/// What the activator does with a systemd unit besides linking it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// Targets that want it: `[Install] WantedBy=`. We write the `.wants` links ourselves.
+    pub wanted_by: Vec<UnitName>,
+    /// Whether a switch starts it when it is new, and restarts it when its file changed.
+    pub start: bool,
+}
+
+/// A file that is written into the secrets' ramfs on the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    /// Below `/run/bundle/secrets/`: `<consumer>/<file>`.
+    pub path: TreePath,
+    /// What stands in it.
+    pub source: SecretSource,
+    /// Its owner; the mode is always 0400.
+    pub owner: User,
+}
+
+impl SecretFile {
+    /// Where the ramfs is mounted.
+    pub const DIRECTORY: &'static str = "/run/bundle/secrets";
+
+    /// The file's absolute path on the machine.
+    pub fn absolute(&self) -> String {
+        format!("{}/{}", Self::DIRECTORY, self.path)
+    }
+}
+
+/// What stands in a secret file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// The value of one secret, nothing around it.
+    Value(SecretName),
+    /// A template of the bundle, with `{{ name | filter }}` filled in.
+    Template(StorePath),
+}
+
+/// Numeric user and group of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User ID.
+    pub uid: u32,
+    /// Group ID.
+    pub gid: u32,
+}
+
+/// Where the value of a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretOrigin {
+    /// Made once on the machine: 32 random bytes in base64url.
+    Generate(Generator),
+    /// Sent by the operator with `bundle secrets set`.
+    Operator,
+    /// Put together on the machine from other secrets: `{{ name | filter }}`.
+    Template(String),
+}
+
+/// What can be generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generator {
+    /// 256 random bits, 43 characters of base64url.
+    Password,
+}

@@ -1,0 +1,21 @@
+//! The words of the project as types: no I/O, no policy, nothing that knows a stage of the data flow.
+
+pub mod contract;
+pub mod digest;
+pub mod generation;
+pub mod mode;
+pub mod name;
+pub mod path;
+pub mod slot;
+pub mod store_path;
+
+pub use contract::{Check, Generator, OnChange, SecretFile, SecretOrigin, SecretSource, Slots, Unit, User};
+pub use digest::{Digest, ParseDigestError};
+pub use generation::GenerationNumber;
+pub use mode::Mode;
+pub use name::{
+    ImageName, NetworkName, ParseNameError, ProfileName, RouteName, SecretName, ServiceName, UnitName,
+};
+pub use path::{ParsePathError, TreePath};
+pub use slot::Slot;
+pub use store_path::StorePath;
