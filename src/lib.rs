@@ -11,7 +11,10 @@
 //! [`activate`], [`host`], and [`cli`] around them; [`model`] holds the words that all of them use. Everything left of
 //! the push is a pure function of its arguments; `ARCHITECTURE.md` says who may use whom and who may touch the world.
 
+pub mod activate;
 pub mod artifacts;
 pub mod bundle;
+pub mod host;
 pub mod model;
 pub mod spec;
+pub mod store;

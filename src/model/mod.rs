@@ -8,6 +8,7 @@ pub mod name;
 pub mod path;
 pub mod slot;
 pub mod store_path;
+pub mod template;
 
 pub use contract::{Check, Generator, OnChange, SecretFile, SecretOrigin, SecretSource, Slots, Unit, User};
 pub use digest::{Digest, ParseDigestError};

@@ -1,0 +1,100 @@
+//! Differential health: what was red before cannot fail a switch, what turns red does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::host::{Host, Probe};
+use super::side::Side;
+
+/// How often is asked.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How many times in a row something must be red during the trial to count. One lost packet is no reason to go back.
+const IN_A_ROW: u32 = 3;
+
+/// What was red before anything was touched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Baseline {
+    red: BTreeSet<String>,
+}
+
+impl Baseline {
+    /// Asks everything about the current side once. What is red twice in a row is red.
+    pub fn of(host: &mut dyn Host, side: &Side<'_>) -> Self {
+        let mut red = BTreeSet::new();
+        for probe in side.public_probes() {
+            if host.probe(&probe).is_err() {
+                host.wait(INTERVAL);
+                if host.probe(&probe).is_err() {
+                    red.insert(probe.subject());
+                }
+            }
+        }
+        Self { red }
+    }
+
+    /// What was red, for people.
+    pub fn red(&self) -> impl Iterator<Item = &str> {
+        self.red.iter().map(String::as_str)
+    }
+
+    fn tolerates(&self, probe: &Probe) -> bool {
+        self.red.contains(&probe.subject())
+    }
+}
+
+/// Waits until every probe is green, at most `limit`. What was red before may stay so.
+pub fn await_green(
+    host: &mut dyn Host,
+    probes: &[Probe],
+    limit: Duration,
+    baseline: &Baseline,
+) -> Result<(), String> {
+    let end = host.elapsed() + limit;
+    loop {
+        let failing: Vec<_> =
+            probes.iter().filter_map(|probe| host.probe(probe).err().map(|why| (probe, why))).collect();
+        if failing.is_empty() {
+            return Ok(());
+        }
+        if host.elapsed() >= end {
+            let new: Vec<_> = failing.iter().filter(|(probe, _)| !baseline.tolerates(probe)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            let words: Vec<_> =
+                new.iter().map(|(probe, why)| format!("{}: {why}", probe.subject())).collect();
+            return Err(format!("not healthy after {} s: {}", limit.as_secs(), words.join("; ")));
+        }
+        host.wait(INTERVAL);
+    }
+}
+
+/// Watches for `time` and returns early, with the reason, when something stays red that was not red before.
+pub fn watch(
+    host: &mut dyn Host,
+    probes: &[Probe],
+    time: Duration,
+    baseline: &Baseline,
+) -> Result<(), String> {
+    let end = host.elapsed() + time;
+    let mut in_a_row: BTreeMap<usize, u32> = BTreeMap::new();
+    while host.elapsed() < end {
+        for (index, probe) in probes.iter().enumerate() {
+            match host.probe(probe) {
+                Ok(()) => {
+                    in_a_row.remove(&index);
+                }
+                Err(_) if baseline.tolerates(probe) => {}
+                Err(why) => {
+                    let count = in_a_row.entry(index).or_default();
+                    *count += 1;
+                    if *count >= IN_A_ROW {
+                        return Err(format!("turned red during the trial: {}: {why}", probe.subject()));
+                    }
+                }
+            }
+        }
+        host.wait(INTERVAL);
+    }
+    Ok(())
+}

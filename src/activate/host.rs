@@ -1,0 +1,97 @@
+//! What the activator asks of the machine it runs on.
+
+use std::time::Duration;
+
+use super::step::Effect;
+use crate::bundle::{ImagePin, RouteRule};
+use crate::model::{Check, Digest, RouteName, Slot};
+
+/// Everything outside our own directory: systemd, Docker, nftables, the proxy, the clock. The real one is
+/// [`host::Droplet`](crate::host::Droplet).
+pub trait Host {
+    /// Does one effect. Doing it twice does no harm; when it returns, it is done.
+    fn perform(&mut self, effect: &Effect) -> Result<(), HostError>;
+
+    /// Has a file judged by the program that will read it.
+    fn check(&mut self, check: &Check, file: &str) -> Result<(), HostError>;
+
+    /// Makes sure that an image is on the machine under its local name, fetched by digest, and will survive a power cut.
+    fn ensure_image(&mut self, image: &ImagePin) -> Result<(), HostError>;
+
+    /// Asks once whether something is well. `Err` says in a few words why not.
+    fn probe(&mut self, probe: &Probe) -> Result<(), String>;
+
+    /// The time since some fixed moment; it only grows.
+    fn elapsed(&mut self) -> Duration;
+
+    /// Waits.
+    fn wait(&mut self, time: Duration);
+}
+
+/// A question about health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// The container of a route, at its own address: it carries the release's label, and its readiness path answers 200
+    /// (with the release in the header, if the profile names one).
+    Route {
+        /// The route.
+        name: RouteName,
+        /// Its rule.
+        rule: RouteRule,
+        /// The slot that is meant.
+        slot: Slot,
+        /// The release that must answer.
+        release: Digest,
+        /// The container behind the address.
+        container: String,
+    },
+    /// The same through the public listener, which says which slot answered.
+    Public {
+        /// The route.
+        name: RouteName,
+        /// Its rule.
+        rule: RouteRule,
+        /// The slot that must answer.
+        slot: Slot,
+        /// The release that must answer.
+        release: Digest,
+        /// The host name to ask for.
+        domain: String,
+    },
+    /// A container runs, is not being restarted, and is not unhealthy by its own check.
+    Container {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Probe {
+    /// What health is compared by, before and after: the same for both slots.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Route { name, .. } | Self::Public { name, .. } => format!("route {name}"),
+            Self::Container { name } => {
+                let service =
+                    name.strip_suffix("-blue").or_else(|| name.strip_suffix("-green")).unwrap_or(name);
+                format!("service {service}")
+            }
+        }
+    }
+}
+
+/// The machine did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{attempt}: {cause}")]
+pub struct HostError {
+    /// What was tried: a command as one would type it.
+    pub attempt: String,
+    /// What came of it.
+    pub cause: String,
+}
+
+impl HostError {
+    /// An error of `attempt`.
+    pub fn new(attempt: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { attempt: attempt.into(), cause: cause.into() }
+    }
+}

@@ -1,0 +1,120 @@
+//! Everything that can be found out before anything is touched. What is refused here has started nothing.
+
+use std::fmt;
+
+use super::side::Side;
+use super::transaction::Activator;
+use crate::model::SecretName;
+use crate::store::StoreError;
+
+/// Free bytes below which nothing is begun: views, journal and what Docker writes when containers are recreated.
+const MIN_BYTES: u64 = 64 * 1024 * 1024;
+/// Free inodes below which nothing is begun.
+const MIN_INODES: u64 = 2048;
+
+/// Why a switch was not begun. All reasons at once.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Each in the words of the person who meets it.
+    pub reasons: Vec<Reason>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Values that only the operator has were never sent.
+    MissingSecrets(Vec<SecretName>),
+    /// Something of somebody else stands where a link of ours must go.
+    Conflict(String),
+    /// The program that will read a file does not accept it.
+    Check {
+        /// The file's path in the view.
+        path: String,
+        /// What the program said.
+        said: String,
+    },
+    /// An image is not to be had.
+    Image {
+        /// As the profile names it.
+        reference: String,
+        /// Why.
+        why: String,
+    },
+    /// The disk is nearly full.
+    Space {
+        /// Free bytes.
+        bytes: u64,
+        /// Free inodes.
+        inodes: u64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MissingSecrets(names) => {
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                write!(f, "the machine does not have the secrets {}", names.join(", "))
+            }
+            Self::Conflict(path) => write!(f, "`{path}` is there and is not ours"),
+            Self::Check { path, said } => write!(f, "`{path}` is not accepted: {said}"),
+            Self::Image { reference, why } => write!(f, "the image `{reference}` is not to be had: {why}"),
+            Self::Space { bytes, inodes } => {
+                write!(f, "the disk is nearly full: {} MiB and {inodes} inodes are free", bytes / 1024 / 1024)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused before anything was touched")?;
+        for reason in &self.reasons {
+            write!(f, "\n  - {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Activator<'_> {
+    /// Secrets, foreign files, space: what the manifest and the disk alone can tell.
+    pub fn look_first(&mut self, to: &Side<'_>) -> Result<Vec<Reason>, StoreError> {
+        let mut reasons = Vec::new();
+        if let Some(manifest) = to.manifest {
+            let missing = self.store.missing_secrets(manifest)?;
+            if !missing.is_empty() {
+                reasons.push(Reason::MissingSecrets(missing));
+            }
+        }
+        reasons.extend(self.store.link_conflicts(&to.links())?.into_iter().map(Reason::Conflict));
+        let space = self.store.space()?;
+        if space.bytes < MIN_BYTES || space.inodes < MIN_INODES {
+            reasons.push(Reason::Space { bytes: space.bytes, inodes: space.inodes });
+        }
+        Ok(reasons)
+    }
+
+    /// The certificate, every file judged by its reader, every image on the machine. The bundle is in the store by now.
+    pub fn look_closely(&mut self, to: &Side<'_>) -> Result<Vec<Reason>, StoreError> {
+        let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
+        self.store.ensure_certificate(&manifest.domain)?;
+        self.store.ensure_ballast()?;
+        let mut reasons = Vec::new();
+        for entry in &manifest.artifacts {
+            if let Some(check) = &entry.check {
+                let file = self.store.object(&entry.store_path());
+                if let Err(error) = self.host.check(check, &file.to_string_lossy()) {
+                    reasons.push(Reason::Check { path: entry.path.to_string(), said: error.to_string() });
+                }
+            }
+        }
+        for image in &manifest.images {
+            if let Err(error) = self.host.ensure_image(image) {
+                reasons.push(Reason::Image { reference: image.reference.clone(), why: error.to_string() });
+            }
+        }
+        Ok(reasons)
+    }
+}

@@ -1,0 +1,253 @@
+//! A switch as a transaction: begin, forward, commit; or back.
+
+use std::time::Duration;
+
+use super::health::{Baseline, await_green, watch};
+use super::host::Host;
+use super::plan::Plan;
+use super::side::Side;
+use super::step::{Effect, Step};
+use crate::model::GenerationNumber;
+use crate::store::journal::{Journal, Pending};
+use crate::store::{Event, Lock, Outcome, Phase, Store, StoreError, TransactionId, View};
+
+/// Everything a change of the machine needs. Holding one means holding the lock.
+pub struct Activator<'a> {
+    /// The disk.
+    pub store: &'a Store,
+    /// The machine.
+    pub host: &'a mut dyn Host,
+    /// The lock, whose holder says how far it is.
+    pub lock: &'a mut Lock,
+    /// Where progress goes.
+    pub tell: &'a mut dyn FnMut(&str),
+}
+
+impl std::fmt::Debug for Activator<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Activator")
+            .field("store", &self.store)
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a switch can end badly.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// It failed after work had begun; the last good generation serves.
+    #[error("{reason}")]
+    WentBack {
+        /// Why it failed.
+        reason: String,
+        /// What serves now.
+        serving: View,
+    },
+    /// Going back failed too.
+    #[error("{reason}")]
+    Stuck {
+        /// Why it failed.
+        reason: String,
+        /// What failed on the way back.
+        errors: Vec<String>,
+    },
+    /// The disk said no before work had begun, or while it was being recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a switch leaves to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Things that did not go well and do not undo the switch.
+    pub warnings: Vec<String>,
+}
+
+impl Activator<'_> {
+    /// Does `plan`. Returns when the new generation is committed, or when the old one serves again.
+    ///
+    /// `previous` is what `rollback` will go to from the new generation; `None` leaves what its record says.
+    pub fn switch(
+        &mut self,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        plan: &Plan,
+        previous: Option<GenerationNumber>,
+    ) -> Result<Report, SwitchError> {
+        let baseline = Baseline::of(self.host, from);
+        for red in baseline.red() {
+            (self.tell)(&format!("already red, so it cannot fail this switch: {red}"));
+        }
+        let mut journal = self.store.journal()?;
+        let txn = journal.begin(from.view, to.view, plan.touches_data())?;
+        if let Some(previous) = previous {
+            self.update_record(to.view.generation, |record| record.previous = Some(previous))?;
+        }
+        match self.forward(&mut journal, txn, from, to, plan, &baseline) {
+            Ok(()) => self.commit(&mut journal, txn, to, plan),
+            Err(reason) => self.go_back(&mut journal, txn, from, to, plan.touches_data(), reason),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        journal: &mut Journal,
+        txn: TransactionId,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        plan: &Plan,
+        baseline: &Baseline,
+    ) -> Result<(), String> {
+        let mut announced = None;
+        for (phase, step) in &plan.steps {
+            if announced != Some(*phase) {
+                journal.append(txn, Event::Intent { phase: *phase }).map_err(words)?;
+                self.lock.phase(format!("{phase:?}").to_lowercase()).map_err(words)?;
+                announced = Some(*phase);
+                if *phase == Phase::Arm {
+                    self.arm(txn, from, to).map_err(words)?;
+                }
+            }
+            (self.tell)(&step.to_string());
+            self.step(step, to, baseline)?;
+        }
+        Ok(())
+    }
+
+    /// The links for both directions, and PID 1's promise to call us if we do not come back.
+    fn arm(
+        &mut self,
+        txn: TransactionId,
+        from: &Side<'_>,
+        to: &Side<'_>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        self.store.arm_flip(to.view, from.view)?;
+        let switching = to.manifest.or(from.manifest).map(|manifest| manifest.switching);
+        // Longer than every wait that may follow: it is for a process that died or hangs, not for a slow one.
+        let seconds =
+            switching.map_or(120, |s| s.trial_seconds + 2 * s.health_seconds + s.drain_seconds + 120);
+        self.host.perform(&Effect::ArmTrial { transaction: txn.0, seconds })?;
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step, to: &Side<'_>, baseline: &Baseline) -> Result<(), String> {
+        let health = to.manifest.map_or(Duration::ZERO, |m| Duration::from_secs(m.switching.health_seconds));
+        match step {
+            Step::Effect(effect) => self.host.perform(effect).map_err(words),
+            Step::WriteSecrets => match to.manifest {
+                Some(manifest) => self.store.write_secret_files(manifest).map_err(words),
+                None => Ok(()),
+            },
+            Step::AwaitSlot { .. } => await_green(self.host, &to.slot_probes(), health, baseline),
+            Step::AddLinks => self.store.add_links(&to.links()).map_err(words),
+            Step::Flip => self.store.flip_forward().map_err(words),
+            Step::DropLinks => self.store.drop_links_except(&to.links()).map_err(words),
+            Step::Trial { seconds } => {
+                let probes = to.public_probes();
+                await_green(self.host, &probes, health, baseline)?;
+                watch(self.host, &probes, Duration::from_secs(*seconds), baseline)
+            }
+            Step::Drain { seconds } => {
+                self.host.wait(Duration::from_secs(*seconds));
+                Ok(())
+            }
+            Step::Commit => Ok(()),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        journal: &mut Journal,
+        txn: TransactionId,
+        to: &Side<'_>,
+        plan: &Plan,
+    ) -> Result<Report, SwitchError> {
+        // From this record on the new generation is the last good one: recovery finishes what follows.
+        journal.append(txn, Event::Commit)?;
+        Ok(self.close(journal, txn, to, &plan.closing)?)
+    }
+
+    /// What remains after a commit. A container that does not stop is worth a warning, not a way back.
+    pub(super) fn close(
+        &mut self,
+        journal: &mut Journal,
+        txn: TransactionId,
+        to: &Side<'_>,
+        closing: &[Step],
+    ) -> Result<Report, StoreError> {
+        let mut report = Report::default();
+        self.update_record(to.view.generation, |record| record.outcome = Outcome::Good)?;
+        self.store.set_last_good(to.view)?;
+        (self.tell)(&format!("committed               {}", to.view));
+        self.try_effect(&Effect::DisarmTrial { transaction: txn.0 }, &mut report.warnings);
+        for step in closing.iter().filter(|step| **step != Step::Commit) {
+            (self.tell)(&step.to_string());
+            if let Err(why) = self.step(step, to, &Baseline::default()) {
+                report.warnings.push(why);
+            }
+        }
+        if let Err(error) = self.store.drop_secret_files_except(to.manifest) {
+            report.warnings.push(words(error));
+        }
+        self.store.disarm_flip()?;
+        self.store.clear_staging()?;
+        journal.append(txn, Event::Settled { committed: true })?;
+        Ok(report)
+    }
+
+    fn go_back(
+        &mut self,
+        journal: &mut Journal,
+        txn: TransactionId,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        data: bool,
+        reason: String,
+    ) -> Result<Report, SwitchError> {
+        (self.tell)(&format!("failed: {reason}"));
+        (self.tell)(&format!("going back to           {}", from.view));
+        let pending = Pending {
+            id: txn,
+            from: from.view,
+            to: to.view,
+            data,
+            phase: None,
+            committed: false,
+            attempts: 0,
+            reason: Some(reason.clone()),
+        };
+        match self.undo(journal, &pending, from, to, &reason) {
+            Ok(()) => Err(SwitchError::WentBack { reason, serving: from.view }),
+            Err(errors) => Err(SwitchError::Stuck { reason, errors }),
+        }
+    }
+
+    pub(super) fn try_effect(&mut self, effect: &Effect, errors: &mut Vec<String>) {
+        if let Err(error) = self.host.perform(effect) {
+            errors.push(words(error));
+        }
+    }
+
+    pub(super) fn update_record(
+        &self,
+        number: GenerationNumber,
+        change: impl FnOnce(&mut crate::store::Record),
+    ) -> Result<(), StoreError> {
+        let Some(mut record) = self.store.record(number)? else { return Ok(()) };
+        let before = record.clone();
+        change(&mut record);
+        if record == before { Ok(()) } else { self.store.write_record(&record) }
+    }
+}
+
+/// An error and all its causes on one line.
+pub(super) fn words(error: impl Into<Box<dyn std::error::Error>>) -> String {
+    let error = error.into();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

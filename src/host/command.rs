@@ -1,0 +1,113 @@
+//! Other programs: run with a limit, and quoted as one would type them when they fail.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::activate::HostError;
+
+/// How much of what a program said is kept.
+const TAIL: usize = 2000;
+
+/// A program about to be run.
+#[derive(Debug)]
+pub(super) struct Program {
+    argv: Vec<String>,
+    limit: Duration,
+}
+
+impl Program {
+    pub(super) fn new(name: impl Into<String>) -> Self {
+        Self { argv: vec![name.into()], limit: Duration::from_secs(300) }
+    }
+
+    pub(super) fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
+        self.argv.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// No wait without an end: after this time the program is killed.
+    pub(super) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it and returns what it printed. Anything but exit status 0 is an error that quotes the end of its output.
+    pub(super) fn run(&self) -> Result<String, HostError> {
+        let typed = self.argv.join(" ");
+        let fail = |cause: String| HostError::new(format!("`{typed}`"), cause);
+        // Output goes to unlinked files: a full pipe would need threads to read it, and this process has one.
+        let (out, err) = (scratch().map_err(&fail)?, scratch().map_err(&fail)?);
+        let clone = |file: &std::fs::File| file.try_clone().map(Stdio::from).map_err(|e| fail(e.to_string()));
+        let mut child = Command::new(&self.argv[0])
+            .args(&self.argv[1..])
+            .stdin(Stdio::null())
+            .stdout(clone(&out)?)
+            .stderr(clone(&err)?)
+            .env("LC_ALL", "C.UTF-8")
+            .spawn()
+            .map_err(|error| fail(format!("cannot be run: {error}")))?;
+        let status = wait(&mut child, self.limit).map_err(&fail)?;
+        if status.success() {
+            Ok(content(out))
+        } else {
+            let said = [content(err), content(out)].join("\n");
+            let said = said.trim();
+            let from = said.char_indices().rev().nth(TAIL).map_or(0, |(index, _)| index);
+            let said = if said.is_empty() { String::new() } else { format!(": {}", &said[from..]) };
+            Err(fail(format!("ended with {status}{said}")))
+        }
+    }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<std::process::ExitStatus, String> {
+    let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Ok(status);
+        }
+        if Instant::now() >= end {
+            // It may have ended in this moment; then there is nothing to kill.
+            drop(child.kill());
+            drop(child.wait());
+            return Err(format!("did not end within {} s", limit.as_secs()));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn scratch() -> Result<std::fs::File, String> {
+    let fd = rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC);
+    fd.map(std::fs::File::from).map_err(|error| error.to_string())
+}
+
+fn content(mut file: std::fs::File) -> String {
+    use std::io::Seek;
+    let mut bytes = Vec::new();
+    if file.rewind().and_then(|()| file.read_to_end(&mut bytes)).is_err() {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_program_is_quoted() {
+        let error = Program::new("sh").args(["-c", "echo no such luck >&2; exit 3"]).run().unwrap_err();
+        assert!(error.to_string().contains("no such luck"), "{error}");
+        assert!(Program::new("no-such-program").run().unwrap_err().cause.starts_with("cannot be run"));
+    }
+
+    #[test]
+    fn nothing_waits_for_ever_and_no_output_is_too_long() {
+        let error = Program::new("sleep").args(["10"]).limit(Duration::from_millis(50)).run().unwrap_err();
+        assert!(error.cause.contains("did not end"), "{error}");
+        let long = Program::new("sh").args(["-c", "head -c 300000 /dev/zero | tr '\\0' x"]).run().unwrap();
+        assert_eq!(long.len(), 300_000);
+    }
+}

@@ -1,0 +1,179 @@
+//! Docker and Compose, through their command lines.
+
+use std::fs::File;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::command::Program;
+use crate::activate::HostError;
+use crate::bundle::{ImagePin, Network};
+use crate::model::ServiceName;
+
+/// Where Docker keeps unpacked layers, which it does not sync.
+const DATA_ROOT: &str = "/var/lib/docker";
+/// What a large image may take over a slow line.
+const PULL: Duration = Duration::from_secs(900);
+/// What a database may take to come up, with crash recovery.
+const DATA_WAIT_SECONDS: u32 = 180;
+
+fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
+    Program::new("docker").args(args)
+}
+
+fn compose(file: &str) -> Program {
+    docker(["compose", "--progress", "quiet", "-f", file])
+}
+
+/// Pulls by digest, which Docker verifies, and only then gives the local name. What has the name was verified.
+pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
+    if docker(["image", "inspect", "--format", "{{.Id}}", &image.local]).run().is_ok() {
+        return Ok(());
+    }
+    docker(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
+    docker(["tag", &image.reference, &image.local]).run()?;
+    sync_data_root()
+}
+
+/// A power cut must not leave empty files in an image that Docker believes to have.
+fn sync_data_root() -> Result<(), HostError> {
+    let root = File::open(DATA_ROOT).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
+    root.map_err(|error| HostError::new(format!("syncing `{DATA_ROOT}`"), error.to_string()))
+}
+
+pub(super) fn ensure_network(network: &Network) -> Result<(), HostError> {
+    let (name, subnet) = (network.name.as_str(), network.subnet.to_string());
+    let format = "{{range .IPAM.Config}}{{.Subnet}}{{end}} {{.Internal}}";
+    if let Ok(there) = docker(["network", "inspect", "--format", format, name]).run() {
+        let wanted = format!("{subnet} {}", network.internal);
+        return if there.trim() == wanted {
+            Ok(())
+        } else {
+            Err(HostError::new(
+                format!("making the network `{name}` with {wanted}"),
+                format!(
+                    "there is one with {}; stop what uses it and remove it with `docker network rm {name}`",
+                    there.trim()
+                ),
+            ))
+        };
+    }
+    let bridge = format!("com.docker.network.bridge.name={}", network.bridge);
+    let mut args = vec!["network", "create", "--driver", "bridge", "--subnet", &subnet, "--opt", &bridge];
+    args.extend(["--label", "bundle.managed=true"]);
+    if network.internal {
+        args.push("--internal");
+    }
+    args.push(name);
+    docker(args).run().map(drop)
+}
+
+/// `--pull never` and `--no-build`: what is started is what was verified.
+pub(super) fn up(file: &str, services: &[String]) -> Result<(), HostError> {
+    let args = ["up", "--detach", "--no-build", "--pull", "never", "--no-deps"];
+    compose(file).args(args).args(services.iter().cloned()).run().map(drop)
+}
+
+pub(super) fn up_and_wait(file: &str, services: &[ServiceName]) -> Result<(), HostError> {
+    let limit = DATA_WAIT_SECONDS.to_string();
+    let args = ["up", "--detach", "--no-build", "--pull", "never", "--wait", "--wait-timeout", &limit];
+    let limit = Duration::from_secs(u64::from(DATA_WAIT_SECONDS) + 60);
+    compose(file).args(args).args(services.iter().map(ToString::to_string)).limit(limit).run().map(drop)
+}
+
+pub(super) fn run_to_end(file: &str, service: &str) -> Result<(), HostError> {
+    let args = ["--profile", "migrations", "run", "--rm", "--no-deps", "-T", service];
+    compose(file).args(args).limit(Duration::from_secs(1800)).run().map(drop)
+}
+
+/// `docker stop` without a time of ours: each container has its own grace period from its compose file.
+pub(super) fn stop(containers: &[String]) -> Result<(), HostError> {
+    let there = existing(containers)?;
+    if there.is_empty() {
+        return Ok(());
+    }
+    docker(["stop"]).args(there).limit(Duration::from_secs(600)).run().map(drop)
+}
+
+pub(super) fn keep_running(containers: &[String], keep: bool) -> Result<(), HostError> {
+    let there = if keep { containers.to_vec() } else { existing(containers)? };
+    if there.is_empty() {
+        return Ok(());
+    }
+    let policy = if keep { "unless-stopped" } else { "no" };
+    docker(["update", "--restart", policy]).args(there).run().map(drop)
+}
+
+fn existing(containers: &[String]) -> Result<Vec<String>, HostError> {
+    let all = docker(["ps", "--all", "--format", "{{.Names}}"]).run()?;
+    Ok(containers.iter().filter(|name| all.lines().any(|line| line == *name)).cloned().collect())
+}
+
+/// What Docker says about a container.
+#[derive(Debug)]
+pub(super) struct ContainerState {
+    name: String,
+    running: bool,
+    restarting: bool,
+    status: String,
+    health: Option<String>,
+    /// The label `bundle.release`.
+    pub(super) release: Option<String>,
+}
+
+pub(super) fn container_state(name: &str) -> Result<ContainerState, String> {
+    let Ok(json) = docker(["container", "inspect", name]).limit(Duration::from_secs(10)).run() else {
+        return Err(format!("container `{name}` is not there"));
+    };
+    parse_state(name, &json).ok_or_else(|| format!("`docker container inspect {name}` gave no state"))
+}
+
+fn parse_state(name: &str, json: &str) -> Option<ContainerState> {
+    let value: Value = serde_json::from_str(json).ok()?;
+    let container = value.get(0)?;
+    let state = container.get("State")?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    Some(ContainerState {
+        name: name.to_owned(),
+        running: state.get("Running")?.as_bool()?,
+        restarting: state.get("Restarting")?.as_bool()?,
+        status: text(state.get("Status"))?,
+        health: text(state.pointer("/Health/Status")),
+        release: text(container.pointer("/Config/Labels/bundle.release")),
+    })
+}
+
+impl ContainerState {
+    /// A container that is still starting by its own check is not red: its check will say.
+    pub(super) fn well(&self) -> Result<(), String> {
+        let Self { name, status, .. } = self;
+        if self.restarting || !self.running {
+            return Err(format!("container `{name}` is {status}"));
+        }
+        match self.health.as_deref() {
+            Some("unhealthy") => Err(format!("container `{name}` is unhealthy by its own check")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_running_container_that_is_not_unhealthy_is_well() {
+        let json = |running: bool, health: &str| {
+            format!(
+                r#"[{{"State":{{"Running":{running},"Restarting":false,"Status":"exited","Health":{{"Status":"{health}"}}}},
+                   "Config":{{"Labels":{{"bundle.release":"sha256:ab"}}}}}}]"#
+            )
+        };
+        let state = |running, health| parse_state("web-blue", &json(running, health)).unwrap();
+        assert_eq!(state(true, "healthy").release.as_deref(), Some("sha256:ab"));
+        assert!(state(true, "starting").well().is_ok());
+        assert!(state(true, "unhealthy").well().is_err());
+        assert!(state(false, "healthy").well().unwrap_err().contains("exited"));
+        assert!(parse_state("web-blue", "[]").is_none());
+    }
+}

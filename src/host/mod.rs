@@ -1,0 +1,115 @@
+//! The real machine: Docker, systemd, HAProxy, the clock. One file per program that is talked to.
+#![expect(clippy::disallowed_methods, reason = "running programs is this module's job")]
+
+mod command;
+mod docker;
+mod haproxy;
+mod http;
+mod offline;
+mod systemd;
+
+pub use offline::Offline;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::activate::{Effect, Host, HostError, Probe};
+use crate::bundle::ImagePin;
+use crate::model::{Check, Digest, RouteName, Slot, StorePath};
+use command::Program;
+
+/// The droplet that this process runs on.
+#[derive(Debug)]
+pub struct Droplet {
+    /// Where compose files lie: the store, as rendered files name it.
+    store: PathBuf,
+    started: Instant,
+}
+
+impl Default for Droplet {
+    fn default() -> Self {
+        Self { store: PathBuf::from(StorePath::STORE), started: Instant::now() }
+    }
+}
+
+impl Droplet {
+    fn file(&self, path: &StorePath) -> String {
+        self.store.join(path.to_string()).to_string_lossy().into_owned()
+    }
+}
+
+impl Host for Droplet {
+    fn perform(&mut self, effect: &Effect) -> Result<(), HostError> {
+        match effect {
+            Effect::EnsureNetwork { network } => docker::ensure_network(network),
+            Effect::DataUp { file, services } => docker::up_and_wait(&self.file(file), services),
+            Effect::Migrate { slot, file, service } => {
+                docker::run_to_end(&self.file(file), &format!("{service}-{slot}"))
+            }
+            Effect::SlotUp { slot, file, services } => {
+                let names: Vec<_> = services.iter().map(|service| format!("{service}-{slot}")).collect();
+                docker::up(&self.file(file), &names)
+            }
+            Effect::Stop { containers } => docker::stop(containers),
+            Effect::KeepRunning { containers, keep } => docker::keep_running(containers, *keep),
+            Effect::DaemonReload => systemd::daemon_reload(),
+            Effect::Unit { verb, unit } => systemd::unit(*verb, unit),
+            Effect::Route { routes, to } => haproxy::route(routes, *to),
+            Effect::ArmTrial { transaction, seconds } => systemd::arm(*transaction, *seconds),
+            Effect::DisarmTrial { transaction } => systemd::disarm(*transaction),
+        }
+    }
+
+    fn check(&mut self, check: &Check, file: &str) -> Result<(), HostError> {
+        let mut argv = check.0.iter().map(|arg| arg.replace("{}", file));
+        let Some(program) = argv.next() else { return Ok(()) };
+        Program::new(program).args(argv).limit(Duration::from_secs(60)).run().map(drop)
+    }
+
+    fn ensure_image(&mut self, image: &ImagePin) -> Result<(), HostError> {
+        docker::ensure_image(image)
+    }
+
+    fn probe(&mut self, probe: &Probe) -> Result<(), String> {
+        match probe {
+            Probe::Container { name } => docker::container_state(name)?.well(),
+            Probe::Route { rule, slot, release, container, .. } => {
+                let state = docker::container_state(container)?;
+                if state.release.as_deref() != Some(release.to_string().as_str()) {
+                    return Err(format!("container `{container}` is of another release"));
+                }
+                let answer = http::get((rule.address(*slot), rule.port).into(), &rule.health, "localhost")?;
+                answer.ready(rule.release_header.as_deref(), release)
+            }
+            Probe::Public { name, rule, slot, release, domain } => {
+                public(name, *slot, domain, rule.release_header.as_deref(), release)
+            }
+        }
+    }
+
+    fn elapsed(&mut self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn wait(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// Asks the public listener on its loopback side, on the private path that only loopback may ask.
+fn public(
+    route: &RouteName,
+    slot: Slot,
+    domain: &str,
+    release_header: Option<&str>,
+    release: &Digest,
+) -> Result<(), String> {
+    let path = format!("/.bundle/{route}/health");
+    let answer = http::get(([127, 0, 0, 1], 80).into(), &path, domain)?;
+    answer.ready(release_header, release)?;
+    match answer.header("x-bundle-slot") {
+        Some(answered) if answered == slot.as_str() => Ok(()),
+        Some(answered) => Err(format!("the proxy sends requests to {answered}")),
+        None => Err("the proxy did not say which slot answered".to_owned()),
+    }
+}

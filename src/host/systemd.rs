@@ -1,0 +1,62 @@
+//! systemd, through `systemctl` and `systemd-run`.
+
+use std::time::Duration;
+
+use super::command::Program;
+use crate::activate::{HostError, UnitVerb};
+use crate::model::UnitName;
+
+fn systemctl<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
+    // The default job timeout of systemd is 90 s.
+    Program::new("systemctl").args(args).limit(Duration::from_secs(120))
+}
+
+pub(super) fn daemon_reload() -> Result<(), HostError> {
+    systemctl(["daemon-reload"]).run().map(drop)
+}
+
+pub(super) fn unit(verb: UnitVerb, unit: &UnitName) -> Result<(), HostError> {
+    match verb {
+        // One that was never loaded has nothing to stop.
+        UnitVerb::Stop if !is_loaded(unit) => Ok(()),
+        UnitVerb::Stop => systemctl(["stop", unit.as_str()]).run().map(drop),
+        // Earlier failures must not keep the start limit from letting us try (systemd.unit(5), StartLimitBurst=).
+        UnitVerb::Start | UnitVerb::Restart => {
+            drop(systemctl(["reset-failed", unit.as_str()]).run());
+            systemctl([verb.as_str(), unit.as_str()]).run().map(drop)
+        }
+        UnitVerb::Reload => systemctl(["reload-or-restart", unit.as_str()]).run().map(drop),
+    }
+}
+
+fn is_loaded(unit: &UnitName) -> bool {
+    let show = systemctl(["show", "--property=ActiveState", "--value", unit.as_str()]).run();
+    show.is_ok_and(|state| !["inactive", "failed", ""].contains(&state.trim()))
+}
+
+fn timer(transaction: u64) -> String {
+    format!("bundle-trial-{transaction}")
+}
+
+/// A timer of PID 1. Without `AccuracySec=` it may come up to a minute late (systemd.timer(5)).
+pub(super) fn arm(transaction: u64, seconds: u64) -> Result<(), HostError> {
+    // A timer of this name can only be a leftover of this very transaction.
+    disarm(transaction)?;
+    let program = std::env::current_exe()
+        .map_err(|error| HostError::new("finding our own program", error.to_string()))?
+        .to_string_lossy()
+        .into_owned();
+    let name = format!("--unit={}", timer(transaction));
+    let when = format!("--on-active={seconds}s");
+    let number = transaction.to_string();
+    let options =
+        [name.as_str(), when.as_str(), "--timer-property=AccuracySec=100ms", "--collect", "--quiet"];
+    let call = ["--", program.as_str(), "recover", "--transaction", number.as_str()];
+    Program::new("systemd-run").args(options).args(call).run().map(drop)
+}
+
+pub(super) fn disarm(transaction: u64) -> Result<(), HostError> {
+    let timer = format!("{}.timer", timer(transaction));
+    let show = systemctl(["show", "--property=ActiveState", "--value", &timer]).run()?;
+    if show.trim() == "active" { systemctl(["stop", &timer]).run().map(drop) } else { Ok(()) }
+}
