@@ -1,7 +1,22 @@
 //! Tree → bundle: the canonical manifest whose SHA-256 is the bundle's identity, and the bytes that travel with it.
+//!
+//! [`seal()`] makes one, [`Layout`] keeps it in a directory, and [`Verified`] is the only way to get at what a
+//! directory says: a value of that type means that every byte it came from has the digest that somebody asked for.
 
+pub mod archive;
+pub mod check;
+pub mod gz1;
+pub mod layout;
 pub mod manifest;
+pub mod oci;
+#[cfg(test)]
+mod sample;
+pub mod seal;
+pub mod verified;
 
+pub use layout::{IndexEntry, Layout, LayoutError};
 pub use manifest::{
     ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService, Switching,
 };
+pub use seal::{Bundle, SealError, seal};
+pub use verified::{OpenedBundle, UnpackError, Verified, VerifyError};

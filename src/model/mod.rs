@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod digest;
 pub mod generation;
+pub mod json;
 pub mod mode;
 pub mod name;
 pub mod path;

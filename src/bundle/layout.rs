@@ -1,0 +1,362 @@
+//! OCI image layouts (image-spec, `image-layout.md`): the directory form of a bundle, on the builder and on the droplet.
+//!
+//! The only file of this folder that touches a file system. A file appears under its name only when all of it is on
+//! disk, blobs before the manifest that names them, `index.json` last; so a crash leaves a layout that is right, and
+//! doing it again is no harm.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Bundle;
+use super::oci::{self, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
+use crate::model::Digest;
+use crate::model::json::{self, CanonicalJsonError};
+
+const MARKER: &str = "oci-layout";
+const INDEX: &str = "index.json";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A directory with an OCI image layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+/// What `index.json` says about one manifest. Nothing of it is trusted before the manifest has been verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The digest of the manifest.
+    pub manifest: Digest,
+    /// Its name in the index, if it has one.
+    pub name: Option<String>,
+}
+
+/// Why a layout cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The file system said no.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Some other directory.
+    #[error("`{}` is not an OCI image layout: it has no `oci-layout` of version 1", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An index that is not one.
+    #[error("`{}` is not an OCI image index", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An index with a number that has no canonical form.
+    #[error("`{}` cannot be written again", path.display())]
+    Rewrite {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: CanonicalJsonError,
+    },
+    /// A blob that is not there.
+    #[error("`{}` has no blob {digest}", root.display())]
+    NoBlob {
+        /// The layout.
+        root: PathBuf,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A blob with other bytes than its name says.
+    #[error("the file of blob {digest} has the digest {found}: `{}` was damaged or tampered with; remove it and fetch it again", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        digest: Digest,
+        /// Its content.
+        found: Digest,
+    },
+    /// A blob of another size.
+    #[error("the file of blob {digest} is not {expected} bytes large: `{}` was damaged or tampered with; remove it and fetch it again", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        digest: Digest,
+        /// The size or, where none is known, the limit.
+        expected: u64,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Marker {
+    image_layout_version: String,
+}
+
+/// `index.json`, with whatever other tools put into it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    manifests: Vec<IndexDescriptor>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexDescriptor {
+    digest: Digest,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    annotations: Map<String, Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+impl Layout {
+    /// Makes an empty layout, or opens the one that is there.
+    pub fn create(root: &Path) -> Result<Self, LayoutError> {
+        let layout = Self { root: root.to_owned() };
+        let blobs = layout.blobs();
+        fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
+        if !root.join(MARKER).exists() {
+            write_beside(&root.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        Self::open(root)
+    }
+
+    /// Opens a layout.
+    pub fn open(root: &Path) -> Result<Self, LayoutError> {
+        let layout = Self { root: root.to_owned() };
+        let error = || LayoutError::NotALayout { path: root.to_owned() };
+        let bytes = read_at_most(&root.join(MARKER), 4096).map_err(|_| error())?;
+        let marker: Marker = serde_json::from_slice(&bytes).map_err(|_| error())?;
+        if marker.image_layout_version.starts_with("1.") { Ok(layout) } else { Err(error()) }
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    /// Where the blob is, or would be.
+    pub fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// Opens a blob's file. Its bytes are not verified.
+    pub fn open_blob(&self, digest: Digest) -> Result<File, LayoutError> {
+        let path = self.blob_path(digest);
+        File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => LayoutError::NoBlob { root: self.root.clone(), digest },
+            _ => io_error("open", &path)(error),
+        })
+    }
+
+    /// Reads a blob of at most `limit` bytes and verifies that it has this digest.
+    pub fn read_blob(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, LayoutError> {
+        let path = self.blob_path(digest);
+        let mut bytes = Vec::new();
+        let file = self.open_blob(digest)?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        if bytes.len() as u64 > limit {
+            return Err(LayoutError::Size { path, digest, expected: limit });
+        }
+        match Digest::of(&bytes) {
+            found if found == digest => Ok(bytes),
+            found => Err(LayoutError::Corrupt { path, digest, found }),
+        }
+    }
+
+    /// Writes a blob, unless its name is taken by the right bytes already.
+    pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest, LayoutError> {
+        let digest = Digest::of(bytes);
+        if self.read_blob(digest, bytes.len() as u64).is_err() {
+            write_beside(&self.blob_path(digest), bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Writes a bundle and enters it in the index.
+    pub fn add(&self, bundle: &Bundle) -> Result<(), LayoutError> {
+        self.write_blob(bundle.layer())?;
+        self.write_blob(bundle.config())?;
+        let manifest = self.write_blob(bundle.oci_manifest())?;
+        self.enter(manifest, bundle.oci_manifest().len() as u64, bundle.digest())
+    }
+
+    /// Enters a manifest, whose blobs are all there, in the index as `bundle-<hex>`. What others entered stays.
+    pub fn enter(&self, manifest: Digest, size: u64, bundle: Digest) -> Result<(), LayoutError> {
+        let mut index = self.index()?;
+        index.manifests.retain(|entry| entry.digest != manifest);
+        let text = |text: &str| Value::String(text.to_owned());
+        index.manifests.push(IndexDescriptor {
+            digest: manifest,
+            annotations: Map::from_iter([(REF_NAME.to_owned(), text(&oci::bundle_tag(bundle)))]),
+            rest: Map::from_iter([
+                ("artifactType".to_owned(), text(oci::ARTIFACT_TYPE)),
+                ("mediaType".to_owned(), text(MANIFEST_TYPE)),
+                ("size".to_owned(), size.into()),
+            ]),
+        });
+        index.manifests.sort_by_key(|entry| entry.digest);
+        index.schema_version = 2;
+        index.rest.insert("mediaType".to_owned(), text(INDEX_TYPE));
+        let path = self.root.join(INDEX);
+        let bytes =
+            json::to_vec(&index).map_err(|source| LayoutError::Rewrite { path: path.clone(), source })?;
+        write_beside(&path, &bytes)
+    }
+
+    /// The manifests that the index names.
+    pub fn entries(&self) -> Result<Vec<IndexEntry>, LayoutError> {
+        let entry = |entry: IndexDescriptor| IndexEntry {
+            manifest: entry.digest,
+            name: entry.annotations.get(REF_NAME).and_then(Value::as_str).map(str::to_owned),
+        };
+        Ok(self.index()?.manifests.into_iter().map(entry).collect())
+    }
+
+    fn index(&self) -> Result<Index, LayoutError> {
+        let path = self.root.join(INDEX);
+        match read_at_most(&path, MAX_MANIFEST) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| LayoutError::Index { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
+    let path = path.to_owned();
+    move |source| LayoutError::Io { action, path, source }
+}
+
+fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+/// Writes a file so that under its name there is either what was there before or all of the new bytes, on disk.
+fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    // Two processes may write the same blob at once; each renames its own.
+    let beside = path.with_added_extension(format!("{}.partial", std::process::id()));
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&beside, path));
+    if let Err(error) = renamed {
+        // The first error is the one to tell.
+        drop(fs::remove_file(&beside));
+        return Err(io_error("write", path)(error));
+    }
+    sync_directory(path)
+}
+
+/// Makes the names in a file's directory durable.
+pub(crate) fn sync_directory(file: &Path) -> Result<(), LayoutError> {
+    let directory = file.parent().unwrap_or(file);
+    File::open(directory).and_then(|opened| opened.sync_all()).map_err(io_error("sync", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::sample;
+
+    fn snapshot(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        walkdir::WalkDir::new(root)
+            .sort_by_file_name()
+            .into_iter()
+            .map(|entry| entry.unwrap().into_path())
+            .filter(|path| path.is_file())
+            .map(|path| (path.clone(), fs::read(&path).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn writing_twice_changes_nothing_and_leaves_nothing_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        layout.add(&sample::bundle()).unwrap();
+        let once = snapshot(dir.path());
+        assert_eq!(once.len(), 5, "oci-layout, index.json, three blobs");
+        Layout::create(dir.path()).unwrap().add(&sample::bundle()).unwrap();
+        assert_eq!(snapshot(dir.path()), once);
+        let name = format!("bundle-{}", sample::bundle().digest().hex());
+        let entry = IndexEntry { manifest: sample::bundle().oci_digest(), name: Some(name) };
+        assert_eq!(layout.entries().unwrap(), [entry]);
+    }
+
+    #[test]
+    fn a_damaged_blob_is_reported_and_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let digest = layout.write_blob(b"content").unwrap();
+        fs::write(layout.blob_path(digest), b"contend").unwrap();
+        assert!(matches!(layout.read_blob(digest, 100), Err(LayoutError::Corrupt { .. })));
+        layout.write_blob(b"content").unwrap();
+        assert_eq!(layout.read_blob(digest, 100).unwrap(), b"content");
+        assert!(matches!(layout.read_blob(digest, 6), Err(LayoutError::Size { .. })));
+        assert!(matches!(layout.read_blob(Digest::of(b""), 6), Err(LayoutError::NoBlob { .. })));
+    }
+
+    #[test]
+    fn entries_of_others_stay_in_the_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let other = format!(
+            r#"{{"schemaVersion": 2, "manifests": [{{"mediaType": "a/b", "digest": "{}", "size": 3,
+                "platform": {{"os": "linux"}}}}], "annotations": {{"x": "y"}}}}"#,
+            Digest::of(b"other")
+        );
+        fs::write(dir.path().join(INDEX), other).unwrap();
+        layout.add(&sample::bundle()).unwrap();
+        assert_eq!(layout.entries().unwrap().len(), 2);
+        let index = fs::read_to_string(dir.path().join(INDEX)).unwrap();
+        assert!(
+            index.contains(r#""platform":{"os":"linux"}"#) && index.contains(r#""annotations":{"x":"y"}"#)
+        );
+    }
+
+    #[test]
+    fn another_directory_is_not_a_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Layout::open(dir.path()), Err(LayoutError::NotALayout { .. })));
+        fs::write(dir.path().join(MARKER), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+        assert!(matches!(Layout::open(dir.path()), Err(LayoutError::NotALayout { .. })));
+    }
+
+    #[test]
+    fn skopeo_reads_the_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        Layout::create(dir.path()).unwrap().add(&sample::bundle()).unwrap();
+        let source = format!("oci:{}:bundle-{}", dir.path().display(), sample::bundle().digest().hex());
+        let output =
+            std::process::Command::new("skopeo").args(["inspect", "--raw", &source]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(Digest::of(&output.stdout), sample::bundle().oci_digest());
+    }
+}
