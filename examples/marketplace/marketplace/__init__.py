@@ -1,0 +1,1 @@
+"""A small Telegram-marketplace backend: a webhook, a queue, one worker."""
