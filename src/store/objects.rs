@@ -1,13 +1,34 @@
 //! Artifacts by content: `store/<hash>/<name>`, written once, never changed.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use super::{Doing, Store, StoreError, durable};
+use crate::bundle::{OpenedBundle, UnpackError, Verified};
 use crate::model::{Digest, Mode, StorePath};
 
+/// Why a bundle is not in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// Its files are not what its manifest says.
+    #[error("the bundle cannot be unpacked")]
+    Unpack(#[from] UnpackError),
+    /// The disk said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl Store {
+    /// Puts a bundle's files and manifest into the store. Takes nothing that was not verified.
+    pub fn install(&self, bundle: &Verified<OpenedBundle>) -> Result<(), InstallError> {
+        bundle
+            .unpack(|path, mode, content| self.put_object(path, mode, content).map_err(io::Error::other))?;
+        self.sync_objects()?;
+        self.put_manifest(bundle.digest(), bundle.config())?;
+        Ok(())
+    }
+
     /// Where an artifact lies on this disk.
     pub fn object(&self, path: &StorePath) -> PathBuf {
         self.at("store").join(path.to_string())
@@ -17,7 +38,7 @@ impl Store {
     /// are synced before the rename that gives the name.
     ///
     /// The caller makes the names durable with [`Store::sync_objects`] when all are written.
-    pub fn put_object(&self, path: &StorePath, mode: Mode, content: &mut dyn Read) -> Result<(), StoreError> {
+    pub fn put_object(&self, path: &StorePath, mode: Mode, content: &[u8]) -> Result<(), StoreError> {
         let object = self.object(path);
         let directory = durable::parent(&object);
         if directory.exists() {
@@ -28,7 +49,7 @@ impl Store {
         durable::make_dir(&beside, 0o755)?;
         let file_path = beside.join(path.name());
         let mut file = durable::create_new(&file_path, mode.bits())?;
-        io::copy(content, &mut file).doing("writing", &file_path)?;
+        file.write_all(content).doing("writing", &file_path)?;
         file.sync_all().doing("syncing", &file_path)?;
         durable::sync_dir(&beside)?;
         fs::rename(&beside, directory).doing("naming", directory)
@@ -77,8 +98,8 @@ mod tests {
         let path = StorePath::of("a.conf", Mode::Read, Digest::of(b"content"));
         // What a crash left behind must not get in the way.
         fs::create_dir(durable::beside(durable::parent(&store.object(&path)))).unwrap();
-        store.put_object(&path, Mode::Read, &mut &b"content"[..]).unwrap();
-        store.put_object(&path, Mode::Read, &mut &b"never read"[..]).unwrap();
+        store.put_object(&path, Mode::Read, b"content").unwrap();
+        store.put_object(&path, Mode::Read, b"never read").unwrap();
         assert_eq!(fs::read(store.object(&path)).unwrap(), b"content");
         assert_eq!(fs::read_dir(dir.path().join("var/lib/bundle/store")).unwrap().count(), 1);
     }

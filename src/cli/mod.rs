@@ -1,0 +1,177 @@
+//! Arguments in, exit code out. Each command is a file: its arguments, and a `run` that calls the rooms in their order
+//! and prints what came of it. Results go to stdout, everything else to stderr.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "talking to people and pipes is this module's job")]
+#![expect(clippy::disallowed_methods, reason = "the environment and the profiles are read here and handed on")]
+
+mod boot;
+mod build;
+mod check;
+mod generations;
+mod lock;
+mod machine;
+mod places;
+mod plan;
+mod profile;
+mod pull;
+mod push;
+mod recover;
+mod report;
+mod secrets;
+mod show;
+mod status;
+mod switch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::activate::Host;
+use crate::store::Store;
+pub use report::Code;
+use report::Failure;
+
+/// Reproducible, content-addressed deployments: one digest is the whole machine.
+#[derive(Debug, Parser)]
+#[command(name = "bundle", version, about, max_term_width = 100)]
+struct Arguments {
+    /// Act below this directory instead of `/`; on a droplet's side nothing is started then
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether a profile is right, and everything that is wrong with it at once
+    Check(check::Arguments),
+    /// Pin every image of a profile by digest, and give every service its addresses
+    Lock(lock::Arguments),
+    /// Build a profile's bundle and print its digest
+    Build(build::Arguments),
+    /// Show what is in a bundle or a profile
+    Show(show::Arguments),
+    /// Send a profile's bundle to its registry
+    Push(push::Arguments),
+    /// Fetch a bundle from a registry, verified
+    Pull(pull::Arguments),
+    /// Say what a switch would do, and touch nothing
+    Plan(plan::Arguments),
+    /// Make a bundle, or an earlier generation, the current one
+    Switch(switch::Arguments),
+    /// Go back to the generation that was good before the current one
+    Rollback(switch::RollbackArguments),
+    /// List the generations of this machine
+    Generations,
+    /// Say what is current, what is pending, and what is wrong
+    Status,
+    /// Settle a switch that was interrupted
+    Recover(recover::Arguments),
+    /// Keep the secrets that only an operator has
+    #[command(subcommand)]
+    Secrets(secrets::Command),
+    /// What the units of a bundle call at boot
+    #[command(hide = true)]
+    Boot(boot::Arguments),
+}
+
+/// What every command is given.
+pub(crate) struct Context<'a> {
+    root: Option<PathBuf>,
+    json: bool,
+    machine: &'a Machine<'a>,
+}
+
+/// Makes the host of the machine whose disk is this store.
+pub type Machine<'a> = dyn Fn(&Store) -> Box<dyn Host> + 'a;
+
+impl Context<'_> {
+    /// The machine's disk.
+    fn store(&self) -> Store {
+        Store::new(self.root.clone().unwrap_or_else(|| PathBuf::from("/")))
+    }
+
+    fn host(&self, store: &Store) -> Box<dyn Host> {
+        (self.machine)(store)
+    }
+}
+
+/// The host that fits the disk: the running system itself, or none.
+pub fn machine(store: &Store) -> Box<dyn Host> {
+    if store.is_running_system() {
+        Box::new(crate::host::Droplet::default())
+    } else {
+        Box::new(crate::host::Offline::default())
+    }
+}
+
+/// Runs the program with the arguments of this process. `machine` is [`machine`] except in tests.
+pub fn main(machine: &Machine<'_>) -> ExitCode {
+    // A pipe that was closed, or a terminal that was, must not end a switch in the middle; Rust ignores SIGPIPE.
+    let arguments = Arguments::parse();
+    let context = Context { root: arguments.root, json: arguments.json, machine };
+    match run(&context, arguments.command) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("{}", failure.render());
+            failure.code().into()
+        }
+    }
+}
+
+fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
+    match command {
+        Command::Check(arguments) => check::run(context, &arguments),
+        Command::Lock(arguments) => lock::run(context, &arguments),
+        Command::Build(arguments) => build::run(context, &arguments),
+        Command::Show(arguments) => show::run(context, &arguments),
+        Command::Push(arguments) => push::run(context, &arguments),
+        Command::Pull(arguments) => pull::run(context, &arguments),
+        Command::Plan(arguments) => plan::run(context, &arguments),
+        Command::Switch(arguments) => switch::run(context, &arguments),
+        Command::Rollback(arguments) => switch::rollback(context, &arguments),
+        Command::Generations => generations::run(context),
+        Command::Status => status::run(context),
+        Command::Recover(arguments) => recover::run(context, &arguments),
+        Command::Secrets(command) => secrets::run(context, &command),
+        Command::Boot(arguments) => boot::run(context, &arguments),
+    }
+}
+
+/// Prints a result: as JSON with the schema's version, or as `text` says.
+fn print(context: &Context<'_>, json: serde_json::Value, text: impl FnOnce() -> String) {
+    use std::io::Write;
+    let line = if context.json {
+        let mut json = json;
+        if let Some(object) = json.as_object_mut() {
+            object.insert("schema_version".to_owned(), 1.into());
+        }
+        json.to_string()
+    } else {
+        text()
+    };
+    // A reader who went away does not make a failure of what was done.
+    if let Err(error) = writeln!(std::io::stdout(), "{}", line.trim_end_matches('\n')) {
+        tell(&format!("cannot print the result: {error}"));
+    }
+}
+
+/// Says something on stderr; a reader who went away is no reason to stop.
+fn tell(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,106 @@
+//! Where the command line finds things: the builder's cache, the machine's settings, registries' certificates.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Context;
+use super::report::{Code, Failure};
+use crate::bundle::{OpenedBundle, Verified};
+use crate::registry::{Environment, Options, Ref, Registry, Repository};
+
+/// `/etc/bundle/config.toml`: what a machine knows about its registry.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// Where a bundle's own digest is looked for.
+    repository: Option<String>,
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+impl Context<'_> {
+    /// The builder's cache: `$XDG_CACHE_HOME/bundle`, `~/.cache/bundle` (XDG base directory specification), or below
+    /// `--root`.
+    pub(super) fn cache(&self) -> Result<PathBuf, Failure> {
+        if let Some(root) = &self.root {
+            return Ok(root.join("var/cache/bundle"));
+        }
+        let cache = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let cache = cache.or_else(|| variable("HOME").map(|home| home.join(".cache")));
+        cache.map(|cache| cache.join("bundle")).ok_or_else(|| {
+            Failure::new(Code::Input, "there is nowhere to keep the bundle: neither `XDG_CACHE_HOME` nor `HOME` is set")
+                .hint("name a directory with `--root DIR`")
+        })
+    }
+
+    /// The layout in which built bundles are kept.
+    pub(super) fn layout_dir(&self) -> Result<PathBuf, Failure> {
+        Ok(self.cache()?.join("layout"))
+    }
+
+    /// A registry client with the credentials of docker and podman, and the certificates that Docker would trust for
+    /// this host (`/etc/docker/certs.d/HOST/*.crt`).
+    pub(super) fn registry(&self, host: Option<&str>) -> Result<Registry, Failure> {
+        let environment = Environment {
+            registry_auth_file: variable("REGISTRY_AUTH_FILE"),
+            xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
+            docker_config: variable("DOCKER_CONFIG"),
+            home: variable("HOME"),
+        };
+        let extra_ca = host.map(certificates).filter(|pem| !pem.is_empty());
+        Registry::new(Options { extra_ca, environment, ..Options::default() })
+            .map_err(|error| Failure::of(Code::Refused, &error))
+    }
+
+    /// The repository in which a bundle's own digest is looked for: the one named, or the machine's.
+    pub(super) fn repository(&self, named: Option<&Repository>) -> Result<Option<Repository>, Failure> {
+        if let Some(named) = named {
+            return Ok(Some(named.clone()));
+        }
+        let path = self.store().below("/etc/bundle/config.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display())));
+            }
+        };
+        let wrong = |error: &dyn std::fmt::Display| {
+            Failure::new(Code::Input, format!("`{}` is not what it should be: {error}", path.display()))
+        };
+        let settings: Settings = toml::from_str(&text).map_err(|error| wrong(&error))?;
+        settings.repository.map(|text| text.parse()).transpose().map_err(|error| wrong(&error))
+    }
+
+    /// Fetches what `reference` means into `directory`, verified.
+    pub(super) fn fetch(
+        &self,
+        reference: &Ref,
+        repository: Option<&Repository>,
+        directory: &Path,
+    ) -> Result<Verified<OpenedBundle>, Failure> {
+        let repository = self.repository(repository)?;
+        let host = match reference {
+            Ref::Tag(repository, _) | Ref::Manifest(repository, _) => Some(repository.host()),
+            Ref::Bundle(_) => repository.as_ref().map(Repository::host),
+            Ref::Layout(_) => None,
+        };
+        let pulled = self.registry(host)?.pull_bundle(reference, repository.as_ref(), directory);
+        let (_, opened) = pulled.map_err(|error| Failure::of(Code::Refused, &error))?;
+        Ok(opened)
+    }
+}
+
+/// All certificates that Docker trusts for `host`, one after the other (docs.docker.com, "Verify repository client with
+/// certificates").
+fn certificates(host: &str) -> Vec<u8> {
+    let Ok(entries) = fs::read_dir(Path::new("/etc/docker/certs.d").join(host)) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
+    paths.sort();
+    paths.iter().filter_map(|path| fs::read(path).ok()).flatten().collect()
+}

@@ -1,0 +1,51 @@
+//! `bundle secrets set`
+
+use std::io::{IsTerminal, Read};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::machine::Changing;
+use super::report::{Code, Failure};
+use super::{Context, print, tell};
+use crate::model::SecretName;
+use crate::store::secrets::SecretValue;
+
+/// The longest value that is taken, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Keep a value, read from stdin, for the next switch
+    Set {
+        /// The secret's name, as in the profile
+        name: SecretName,
+    },
+}
+
+pub(super) fn run(context: &Context<'_>, command: &Command) -> Result<Code, Failure> {
+    let Command::Set { name } = command;
+    if std::io::stdin().is_terminal() {
+        tell(&format!("type the value of `{name}`, then a line break and Ctrl-D"));
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().take(LONGEST + 1).read_to_string(&mut text);
+    read.map_err(|error| Failure::new(Code::Input, format!("the value of `{name}` cannot be read: {error}")))?;
+    let value = SecretValue::new(&text);
+    if value.expose().is_empty() || text.len() as u64 > LONGEST {
+        let message = format!("the value of `{name}` on stdin is {}", if text.is_empty() { "empty" } else { "no value" });
+        return Err(Failure::new(Code::Input, message)
+            .hint(format!("for example `printf %s \"$TOKEN\" | bundle secrets set {name}`; at most 64 KiB")));
+    }
+    let changing = Changing::lock(context, "bundle secrets set")?;
+    let known = changing.store.secret(name)?;
+    changing.store.set_secret(name, &value)?;
+    let changed = known.as_ref() != Some(&value);
+    print(context, json!({ "secret": name, "changed": changed }), || {
+        if changed { format!("`{name}` is kept") } else { format!("`{name}` is what it was") }
+    });
+    if changed && known.is_some() {
+        tell("running containers keep the value they started with until they are replaced");
+    }
+    Ok(Code::Done)
+}

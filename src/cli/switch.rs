@@ -1,0 +1,186 @@
+//! `bundle switch` and `bundle rollback`
+
+use clap::Args;
+use serde_json::json;
+
+use super::machine::{Changing, expect, generation, now, who};
+use super::plan::{Target, aim};
+use super::report::{Code, Failure};
+use super::{Context, print, tell};
+use crate::activate::prepare::Reason;
+use crate::activate::{Plan, Refusal, Side};
+use crate::bundle::Manifest;
+use crate::model::{Digest, GenerationNumber};
+use crate::registry::Ref;
+use crate::store::{Generation, Outcome, Record, View};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// Refuse unless this bundle is current
+    #[arg(long, value_name = "DIGEST")]
+    expect_current: Option<Digest>,
+    /// Refuse unless the plan is this one, as `bundle plan` printed it
+    #[arg(long, value_name = "DIGEST")]
+    expect_plan: Option<Digest>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArguments {
+    /// Refuse unless this bundle is current
+    #[arg(long, value_name = "DIGEST")]
+    expect_current: Option<Digest>,
+}
+
+/// Where a switch goes, once its bundle is known.
+struct Goal<'a> {
+    number: GenerationNumber,
+    manifest: Option<&'a Manifest>,
+    /// The record to make, if the generation is new.
+    new: Option<Record>,
+    /// What `rollback` will go to from there; `None` leaves what its record says.
+    previous: Option<GenerationNumber>,
+    expect_plan: Option<Digest>,
+}
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+    let mut changing = Changing::settled(context, "bundle switch")?;
+    let (view, current) = changing.current()?;
+    expect(&current, arguments.expect_current)?;
+    let expect_plan = arguments.expect_plan;
+    match (&arguments.target.reference, arguments.target.generation) {
+        (_, Some(number)) => {
+            let goal = generation(&changing.store, number)?;
+            let previous = Some(view.generation);
+            return_to(context, &mut changing, view, &current, &goal, previous, expect_plan)
+        }
+        (Some(reference), None) => to_reference(context, &mut changing, view, &current, reference, arguments),
+        (None, None) => Err(Failure::new(Code::Input, "there is nothing to switch to: name a bundle or a generation")),
+    }
+}
+
+pub(super) fn rollback(context: &Context<'_>, arguments: &RollbackArguments) -> Result<Code, Failure> {
+    let mut changing = Changing::settled(context, "bundle rollback")?;
+    let (view, current) = changing.current()?;
+    expect(&current, arguments.expect_current)?;
+    let previous = match current.record.previous {
+        Some(number) if number != View::BARE.generation => number,
+        _ => {
+            let message = format!("there is no earlier generation to go back to from generation {}", view.generation);
+            return Err(Failure::new(Code::Refused, message)
+                .hint("`bundle switch --generation 0` takes everything down, if that is what you want"));
+        }
+    };
+    let goal = generation(&changing.store, previous)?;
+    // The goal's own record keeps naming what was good before it: two rollbacks go back two generations.
+    return_to(context, &mut changing, view, &current, &goal, None, None)
+}
+
+fn return_to(
+    context: &Context<'_>,
+    changing: &mut Changing,
+    view: View,
+    current: &Generation,
+    goal: &Generation,
+    previous: Option<GenerationNumber>,
+    expect_plan: Option<Digest>,
+) -> Result<Code, Failure> {
+    let number = goal.record.generation;
+    if number == view.generation {
+        return Ok(nothing(context, view));
+    }
+    if let Outcome::Failed(reason) = &goal.record.outcome {
+        tell(&format!("warning: generation {number} failed when it was activated: {reason}"));
+    }
+    let manifest = goal.manifest.as_ref();
+    let goal = Goal { number, manifest, new: None, previous, expect_plan };
+    go(context, changing, view, current, &goal)
+}
+
+fn to_reference(
+    context: &Context<'_>,
+    changing: &mut Changing,
+    view: View,
+    current: &Generation,
+    reference: &Ref,
+    arguments: &Arguments,
+) -> Result<Code, Failure> {
+    changing.lock.phase("stage")?;
+    let staging = changing.store.staging()?;
+    let opened = context.fetch(reference, arguments.target.repository.as_ref(), &staging)?;
+    if current.record.bundle == Some(opened.digest()) {
+        changing.store.clear_staging()?;
+        return Ok(nothing(context, view));
+    }
+    let manifest = opened.manifest();
+    let number = changing.store.next_generation()?;
+    let from = Side { view, manifest: current.manifest.as_ref() };
+    let to = aim(&from, number, Some(manifest));
+    refuse(changing.activator(&mut |line| tell(line)).look_first(&to)?)?;
+    changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
+    let record = Record {
+        schema: Record::SCHEMA,
+        generation: number,
+        bundle: Some(opened.digest()),
+        profile: Some(manifest.profile.to_string()),
+        source: arguments.target.reference.as_ref().map_or_else(String::new, ToString::to_string),
+        by: who(),
+        created: now(),
+        outcome: Outcome::Pending,
+        previous: Some(view.generation),
+    };
+    let goal = Goal {
+        number,
+        manifest: Some(manifest),
+        new: Some(record),
+        previous: Some(view.generation),
+        expect_plan: arguments.expect_plan,
+    };
+    go(context, changing, view, current, &goal)
+}
+
+/// Looks closely, makes the generation if it is new, and switches.
+fn go(
+    context: &Context<'_>,
+    changing: &mut Changing,
+    view: View,
+    current: &Generation,
+    goal: &Goal<'_>,
+) -> Result<Code, Failure> {
+    let from = Side { view, manifest: current.manifest.as_ref() };
+    let to = aim(&from, goal.number, goal.manifest);
+    changing.lock.phase("prepare")?;
+    let mut progress = |line: &str| tell(&format!("  {line}"));
+    let mut activator = changing.activator(&mut progress);
+    let mut reasons = activator.look_first(&to)?;
+    reasons.extend(activator.look_closely(&to)?);
+    refuse(reasons)?;
+    let plan = Plan::between(&from, &to);
+    if let Some(expected) = goal.expect_plan
+        && expected != plan.digest()
+    {
+        let message = format!("the plan is now {}, not {expected}", plan.digest());
+        return Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again"));
+    }
+    if let Some(record) = &goal.new {
+        activator.store.create_generation(record, goal.manifest)?;
+    }
+    let report = activator.switch(&from, &to, &plan, goal.previous)?;
+    for warning in &report.warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    let bundle = activator.store.record(to.view.generation)?.and_then(|record| record.bundle);
+    let json = json!({ "current": to.view, "bundle": bundle, "from": view, "warnings": report.warnings });
+    print(context, json, || format!("{} is current", to.view));
+    Ok(Code::Done)
+}
+
+fn refuse(reasons: Vec<Reason>) -> Result<(), Failure> {
+    if reasons.is_empty() { Ok(()) } else { Err(Refusal { reasons }.into()) }
+}
+
+fn nothing(context: &Context<'_>, view: View) -> Code {
+    print(context, json!({ "current": view, "changed": false }), || format!("{view} is current already"));
+    Code::NothingToChange
+}

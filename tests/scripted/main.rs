@@ -1,0 +1,256 @@
+//! The program with a scripted machine behind it instead of systemd and Docker: the same command line, the same disk,
+//! and a machine that is a JSON file below `--root`. It proves decisions and their order, nothing about the real thing.
+//!
+//! `run/scripted/script.json` says what goes wrong, `run/scripted/machine.json` is the machine.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's program may")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bundle::activate::{Effect, Host, HostError, Probe, UnitVerb};
+use bundle::bundle::ImagePin;
+use bundle::model::Check;
+use bundle::store::Store;
+use serde::{Deserialize, Serialize};
+
+/// What goes wrong.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Script {
+    /// Subjects that are red: `route backend`, `service worker`, or `route backend in green`.
+    red: BTreeSet<String>,
+    /// Effects that fail: the key is a part of the effect's words.
+    fail: BTreeMap<String, String>,
+    /// References of images that are not to be had.
+    no_image: BTreeSet<String>,
+    /// Kinds of files that their readers refuse, by a part of the path.
+    bad_file: BTreeSet<String>,
+    /// Die before the effect of this number.
+    die_before: Option<u64>,
+    /// Die after the effect of this number, before anybody is told.
+    die_after: Option<u64>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Container {
+    id: u64,
+    file: String,
+    release: Option<String>,
+    running: bool,
+    keep: bool,
+}
+
+/// The machine.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Machine {
+    containers: BTreeMap<String, Container>,
+    networks: BTreeSet<String>,
+    units: BTreeMap<String, String>,
+    routes: BTreeMap<String, String>,
+    timers: BTreeSet<u64>,
+    images: BTreeSet<String>,
+    /// The most copies of one service that ever ran at once in both slots, singletons first.
+    overlaps: BTreeSet<String>,
+    daemon_reloads: u64,
+    next_id: u64,
+    effects: Vec<String>,
+    clock: u64,
+}
+
+struct Scripted {
+    root: PathBuf,
+    script: Script,
+    machine: Machine,
+    count: u64,
+}
+
+impl Scripted {
+    fn new(store: &Store) -> Self {
+        let root = store.root().join("run/scripted");
+        let read = |name| fs::read_to_string(root.join(name)).unwrap_or_else(|_| "{}".to_owned());
+        let script = serde_json::from_str(&read("script.json")).unwrap();
+        let machine = serde_json::from_str(&read("machine.json")).unwrap();
+        Self { root, script, machine, count: 0 }
+    }
+
+    fn save(&self) {
+        fs::create_dir_all(&self.root).unwrap();
+        let beside = self.root.join("machine.json.new");
+        fs::write(&beside, serde_json::to_string_pretty(&self.machine).unwrap()).unwrap();
+        fs::rename(beside, self.root.join("machine.json")).unwrap();
+    }
+
+    fn die_if(&self, when: Option<u64>) {
+        if when == Some(self.count) {
+            let me = rustix::process::getpid();
+            rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+
+    /// As `docker compose up`: what runs from the same file stays, anything else is recreated.
+    fn up(&mut self, name: &str, file: &str) {
+        let text = fs::read_to_string(self.root.join("../..").join(file.trim_start_matches('/'))).unwrap();
+        let release = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("bundle.release:"))
+            .map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
+        let fresh = !self.machine.containers.get(name).is_some_and(|container| container.file == file);
+        if fresh {
+            self.machine.next_id += 1;
+            let container = Container { id: self.machine.next_id, file: file.to_owned(), release, ..Container::default() };
+            self.machine.containers.insert(name.to_owned(), container);
+        }
+        self.machine.containers.get_mut(name).unwrap().running = true;
+        let both = ["blue", "green"].map(|slot| name.rsplit_once('-').map(|(stem, _)| format!("{stem}-{slot}")));
+        let runs = |name: &Option<String>| {
+            name.as_ref().and_then(|name| self.machine.containers.get(name)).is_some_and(|container| container.running)
+        };
+        if both.iter().all(runs) {
+            self.machine.overlaps.insert(name.rsplit_once('-').unwrap().0.to_owned());
+        }
+    }
+
+    fn do_it(&mut self, effect: &Effect) -> Result<(), HostError> {
+        let machine = &mut self.machine;
+        match effect {
+            Effect::EnsureNetwork { network } => {
+                machine.networks.insert(network.name.to_string());
+            }
+            Effect::DataUp { file, services } => {
+                services.iter().for_each(|service| self.up(service.as_str(), &file.absolute()));
+                for service in services {
+                    self.machine.containers.get_mut(service.as_str()).unwrap().keep = true;
+                }
+            }
+            Effect::Migrate { .. } => {}
+            Effect::SlotUp { slot, file, services } => {
+                services.iter().for_each(|service| self.up(&format!("{service}-{slot}"), &file.absolute()));
+            }
+            Effect::Stop { containers } => {
+                for name in containers {
+                    if let Some(container) = machine.containers.get_mut(name) {
+                        container.running = false;
+                    }
+                }
+            }
+            Effect::KeepRunning { containers, keep } => {
+                for name in containers {
+                    match machine.containers.get_mut(name) {
+                        Some(container) => container.keep = *keep,
+                        None if *keep => return Err(HostError::new("docker update", format!("no container {name}"))),
+                        None => {}
+                    }
+                }
+            }
+            Effect::DaemonReload => machine.daemon_reloads += 1,
+            Effect::Unit { verb, unit } => {
+                let state = if *verb == UnitVerb::Stop { "inactive" } else { "active" };
+                machine.units.insert(unit.to_string(), state.to_owned());
+            }
+            Effect::Route { routes, to } => {
+                for route in routes {
+                    machine.routes.insert(route.to_string(), to.to_string());
+                }
+            }
+            Effect::ArmTrial { transaction, .. } => {
+                machine.timers.insert(*transaction);
+            }
+            Effect::DisarmTrial { transaction } => {
+                machine.timers.remove(transaction);
+            }
+        }
+        Ok(())
+    }
+
+    fn container(&self, name: &str) -> Result<&Container, String> {
+        match self.machine.containers.get(name) {
+            Some(container) if container.running => Ok(container),
+            Some(_) => Err(format!("container `{name}` is exited")),
+            None => Err(format!("container `{name}` is not there")),
+        }
+    }
+
+    fn red(&self, subject: &str, slot: Option<&str>) -> Result<(), String> {
+        let here = slot.map(|slot| format!("{subject} in {slot}"));
+        if self.script.red.contains(subject) || here.is_some_and(|here| self.script.red.contains(&here)) {
+            return Err("scripted to be red".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Host for Scripted {
+    fn perform(&mut self, effect: &Effect) -> Result<(), HostError> {
+        self.count += 1;
+        self.die_if(self.script.die_before);
+        let words = effect.to_string();
+        if let Some((_, why)) = self.script.fail.iter().find(|(part, _)| words.contains(part.as_str())) {
+            return Err(HostError::new(words, why.clone()));
+        }
+        self.do_it(effect)?;
+        self.machine.effects.push(words);
+        self.save();
+        self.die_if(self.script.die_after);
+        Ok(())
+    }
+
+    fn check(&mut self, check: &Check, file: &str) -> Result<(), HostError> {
+        if self.script.bad_file.iter().any(|part| file.contains(part.as_str())) {
+            return Err(HostError::new(check.0.join(" ").replace("{}", file), "scripted to be refused"));
+        }
+        Ok(())
+    }
+
+    fn ensure_image(&mut self, image: &ImagePin) -> Result<(), HostError> {
+        if self.script.no_image.iter().any(|part| image.reference.contains(part.as_str())) {
+            return Err(HostError::new(format!("docker pull {}", image.reference), "manifest unknown"));
+        }
+        self.machine.images.insert(image.local.clone());
+        self.save();
+        Ok(())
+    }
+
+    fn probe(&mut self, probe: &Probe) -> Result<(), String> {
+        match probe {
+            Probe::Route { slot, release, container, .. } => {
+                let found = self.container(container)?.release.as_deref() == Some(release.to_string().as_str());
+                if !found {
+                    return Err(format!("container `{container}` is of another release"));
+                }
+                self.red(&probe.subject(), Some(slot.as_str()))
+            }
+            Probe::Public { name, rule, slot, release, .. } => {
+                let to = self.machine.routes.get(name.as_str()).cloned().unwrap_or_default();
+                if to != slot.as_str() {
+                    return Err(format!("the proxy sends requests to `{to}`"));
+                }
+                let container = self.container(&format!("{}-{slot}", rule.service))?;
+                if container.release.as_deref() != Some(release.to_string().as_str()) {
+                    return Err("answers from another release".to_owned());
+                }
+                self.red(&probe.subject(), Some(slot.as_str()))
+            }
+            Probe::Container { name } => {
+                self.container(name)?;
+                self.red(&probe.subject(), name.rsplit_once('-').map(|(_, slot)| slot))
+            }
+        }
+    }
+
+    fn elapsed(&mut self) -> Duration {
+        Duration::from_millis(self.machine.clock)
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.machine.clock += u64::try_from(time.as_millis()).unwrap();
+    }
+}
+
+fn main() -> ExitCode {
+    bundle::cli::main(&|store| Box::new(Scripted::new(store)))
+}
