@@ -134,20 +134,20 @@ impl Proxy {
         config.section(&[raw("defaults")])?.fixed(DEFAULTS);
 
         config.section(&[raw("frontend http")])?.fixed(&["bind :80", "bind [::]:80 v6only"]);
-        config.fixed(PRIVATE);
+        Self::private(&mut config, spec)?;
         let prefix = format(format!("https://{}", spec.domain));
         config.line(&[raw("http-request redirect prefix"), prefix, raw("code 308 unless private")])?;
-        Self::private_routes(&mut config, spec)?;
+        Self::use_private(&mut config, spec)?;
 
         config.section(&[raw("frontend https")])?;
         config
             .line(&[raw("bind :443 ssl crt"), text(CERTIFICATES), raw("alpn h2,http/1.1")])?
             .line(&[raw("bind [::]:443 v6only ssl crt"), text(CERTIFICATES), raw("alpn h2,http/1.1")])?
-            .fixed(&[HSTS])
-            .fixed(PRIVATE);
+            .fixed(&[HSTS]);
+        Self::private(&mut config, spec)?;
         self.limit(&mut config)?;
         config.fixed(HYGIENE);
-        Self::private_routes(&mut config, spec)?;
+        Self::use_private(&mut config, spec)?;
         if let Some(name) = self.default.as_ref().or_else(|| spec.routes.keys().next()) {
             config.line(&[raw("default_backend"), text(name)])?;
         }
@@ -209,13 +209,23 @@ impl Proxy {
             .map(drop)
     }
 
-    /// Who asks on the machine itself reaches each route's health; for everybody else the path does not exist.
-    fn private_routes(config: &mut Config, spec: &Spec) -> Result<(), Refused> {
+    /// Who asks on the machine itself reaches each route's health; for everybody else, and below any other name, the
+    /// path does not exist.
+    fn private(config: &mut Config, spec: &Spec) -> Result<(), Refused> {
+        config.fixed(&["acl here src 127.0.0.0/8 ::1", "acl private path_beg /.bundle/"]);
+        for name in spec.routes.keys() {
+            config.line(&[raw("acl health path"), text(private_health_path(name))])?;
+        }
+        config.fixed(&["http-request return status 404 if private !here || private !health"]);
+        Ok(())
+    }
+
+    /// Sends each private path to its backend.
+    fn use_private(config: &mut Config, spec: &Spec) -> Result<(), Refused> {
         for name in spec.routes.keys() {
             let path = text(private_health_path(name));
-            config.line(&[raw("use_backend"), text(name), raw("if private { path"), path, raw("}")])?;
+            config.line(&[raw("use_backend"), text(name), raw("if { path"), path, raw("}")])?;
         }
-        config.fixed(&["use_backend nowhere if private"]);
         Ok(())
     }
 }
@@ -244,12 +254,6 @@ const DEFAULTS: &[&str] = &[
     "timeout tunnel 1h",
 ];
 
-const PRIVATE: &[&str] = &[
-    "acl here src 127.0.0.0/8 ::1",
-    "acl private path_beg /.bundle/",
-    "http-request return status 404 if private !here",
-];
-
 const HSTS: &str = "http-after-response set-header Strict-Transport-Security \"max-age=31536000\"";
 
 const HYGIENE: &[&str] = &[
@@ -276,22 +280,17 @@ fn backend(
     active: Slot,
 ) -> Result<(), Refused> {
     let (path, query) = health(&route.health)?;
-    let private = || text(private_health_path(name));
+    let private = text(private_health_path(name));
     config
         .section(&[raw("backend"), text(name)])?
         .fixed(&["balance roundrobin", "http-response del-header X-Bundle-Slot"])
-        .line(&[raw("http-request set-var(txn.private) bool(true) if { path"), private(), raw("}")])?;
+        .line(&[raw("http-request set-var(txn.private) bool(true) if { path"), private, raw("}")])?;
+    let asked = || raw("if { var(txn.private) -m bool }");
     if let Some(query) = query {
-        config.line(&[
-            raw("http-request set-query"),
-            format(query),
-            raw("if { path"),
-            private(),
-            raw("}"),
-        ])?;
+        config.line(&[raw("http-request set-query"), format(query), asked()])?;
     }
     config
-        .line(&[raw("http-request set-path"), format(path), raw("if { path"), private(), raw("}")])?
+        .line(&[raw("http-request set-path"), format(path), asked()])?
         .fixed(&[
             "http-response set-header X-Bundle-Slot %s if { var(txn.private) -m bool }",
             "option httpchk",

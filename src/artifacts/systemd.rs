@@ -133,7 +133,6 @@ fn proxy(unit: &mut UnitFile) -> Result<(), Refused> {
     unit.section("Unit")
         .fixed(&[
             "Description=HAProxy, the door of the bundle's services",
-            "Documentation=man:haproxy(1)",
             "After=network.target bundle-early.service bundle-firewall.service",
         ])
         .section("Service")

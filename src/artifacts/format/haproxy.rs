@@ -35,14 +35,6 @@ pub(in crate::artifacts) fn format(value: impl ToString) -> Word {
 }
 
 impl Config {
-    /// Writes a comment above the next section or line.
-    pub(in crate::artifacts) fn comment(&mut self, text: &'static str) -> &mut Self {
-        self.text.push_str("# ");
-        self.text.push_str(text);
-        self.text.push('\n');
-        self
-    }
-
     /// Starts a section.
     pub(in crate::artifacts) fn section(&mut self, words: &[Word]) -> Result<&mut Self, Refused> {
         if !self.text.is_empty() {
