@@ -2,6 +2,19 @@
 //!
 //! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
 
+pub mod cloud_init;
+pub mod compose;
+pub mod docker;
+#[cfg(test)]
+mod fixture;
+mod format;
+pub mod haproxy;
+mod literal;
+pub mod nftables;
+pub mod postgres;
+pub mod redis;
+pub mod size;
+pub mod systemd;
 pub mod tree;
 
 use std::fmt;
@@ -14,7 +27,16 @@ use crate::spec::Spec;
 pub use tree::{Entry, RenderError, ServiceMount, Tree};
 
 /// The kinds this build knows, in the order they render: what others name comes before those who name it.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[
+    Kind::of::<docker::Docker>(),
+    Kind::of::<nftables::Firewall>(),
+    Kind::of::<redis::Redis>(),
+    Kind::of::<postgres::Postgres>(),
+    Kind::of::<haproxy::Proxy>(),
+    Kind::of::<systemd::Systemd>(),
+    Kind::of::<cloud_init::CloudInit>(),
+    Kind::of::<compose::Compose>(),
+];
 
 /// One artifact kind: reads its own profile table, renders its own files.
 pub trait Artifact: fmt::Debug {

@@ -1,0 +1,194 @@
+//! One service's model while it is put together: the profile's keys, our defaults, the mounts.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::{SecretName, SecretOrigin, ServiceName};
+use crate::spec::{Hosts, Placement, Service, Spec};
+
+use super::super::Tree;
+
+/// A service in Compose's terms, before it is known where it runs.
+#[derive(Debug, Clone)]
+pub(super) struct Model {
+    keys: Map<String, Value>,
+    depends_on: Vec<(ServiceName, String)>,
+    pub(super) hosts: Hosts,
+    pub(super) placement: Placement,
+}
+
+impl Model {
+    /// What the profile says, what the other kinds say, and our defaults where neither does.
+    pub(super) fn of(spec: &Spec, tree: &Tree, name: &ServiceName, service: &Service) -> Self {
+        let mut keys = service.compose.clone();
+        let mut default = |key: &str, value: Value| {
+            keys.entry(key).or_insert(value);
+        };
+        default("cap_drop", json!(["ALL"]));
+        default("init", json!(true));
+        default("stop_grace_period", json!("30s"));
+        if let Some(command) = tree.command_of(name) {
+            default("command", json!(command));
+        }
+        let depends_on = service.depends_on.iter().map(|(name, condition)| (name.clone(), condition.clone()));
+        let mut model = Self {
+            keys,
+            depends_on: depends_on.collect(),
+            hosts: service.hosts,
+            placement: service.placement,
+        };
+        model.set("image", service.image.local());
+        // Verified and tagged by the activator; Compose has nothing to fetch.
+        model.set("pull_policy", "never");
+        if let Some(user) = service.user {
+            model.set("user", format!("{}:{}", user.uid, user.gid));
+        }
+        model.no_new_privileges();
+        model.labels_as_map();
+        model.set("environment", json!(service.environment));
+        model.environment("BUNDLE_ENVIRONMENT", spec.environment.clone());
+        model.rules(spec, tree, name, service);
+        let volumes = volumes(tree, name, service);
+        if !volumes.is_empty() {
+            model.set("volumes", json!(volumes));
+        }
+        model
+    }
+
+    /// Sets a key.
+    pub(super) fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.keys.insert(key.to_owned(), value.into());
+    }
+
+    /// Sets a label.
+    pub(super) fn label(&mut self, key: &str, value: impl Into<Value>) {
+        self.entry_of("labels", key, value.into());
+    }
+
+    /// Sets a variable.
+    pub(super) fn environment(&mut self, key: &str, value: impl Into<Value>) {
+        self.entry_of("environment", key, value.into());
+    }
+
+    /// Forgets that it depends on this service.
+    pub(super) fn independent_of(&mut self, service: Option<&ServiceName>) {
+        self.depends_on.retain(|(name, _)| Some(name) != service);
+    }
+
+    /// Names what it depends on, as they are called where it runs.
+    pub(super) fn depends_on(&mut self, named: impl Fn(&ServiceName) -> String) {
+        let services: Map<String, Value> = std::mem::take(&mut self.depends_on)
+            .into_iter()
+            .map(|(name, condition)| (named(&name), json!({ "condition": condition })))
+            .collect();
+        if !services.is_empty() {
+            self.set("depends_on", services);
+        }
+    }
+
+    /// The service, with every `$` doubled. What it depends on and nobody has named yet stands under its own name.
+    pub(super) fn finish(mut self) -> Value {
+        if !self.depends_on.is_empty() {
+            self.depends_on(ServiceName::to_string);
+        }
+        literal_dollars(Value::Object(self.keys))
+    }
+
+    fn entry_of(&mut self, map: &str, key: &str, value: Value) {
+        let entry = self.keys.entry(map).or_insert_with(|| json!({}));
+        if !entry.is_object() {
+            *entry = json!({});
+        }
+        if let Some(entries) = entry.as_object_mut() {
+            entries.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Adds `no-new-privileges:true` to `security_opt`, unless the profile speaks of it.
+    fn no_new_privileges(&mut self) {
+        let options = self.keys.entry("security_opt").or_insert_with(|| json!([]));
+        if let Some(options) = options.as_array_mut() {
+            let said =
+                |option: &Value| option.as_str().is_some_and(|text| text.starts_with("no-new-privileges"));
+            if !options.iter().any(said) {
+                options.push(json!("no-new-privileges:true"));
+            }
+        }
+    }
+
+    /// Compose takes labels as a list of `key=value` too; ours go into a map.
+    fn labels_as_map(&mut self) {
+        let Some(Value::Array(labels)) = self.keys.get("labels") else { return };
+        let labels: Map<String, Value> = labels
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|label| label.split_once('=').unwrap_or((label, "")))
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        self.set("labels", labels);
+    }
+
+    /// A label for every template behind the service's secret files. Their paths never change; without it neither
+    /// Compose nor the release would see that a template did. (A new *value* is another matter, and no part of a
+    /// bundle.)
+    fn rules(&mut self, spec: &Spec, tree: &Tree, name: &ServiceName, service: &Service) {
+        let template = |secret: &SecretName| match spec.secrets.get(secret) {
+            Some(SecretOrigin::Template(text)) => Some(crate::model::Digest::of(text.as_bytes()).to_string()),
+            _ => None,
+        };
+        for secret in &service.secrets {
+            if let Some(digest) = template(secret) {
+                self.label(&format!("bundle.template.{secret}"), digest);
+            }
+        }
+        let mounts = tree.mounts(name);
+        for file in tree.secret_files() {
+            let mounted = mounts.iter().any(|mount| mount.source == file.absolute());
+            if let (true, crate::model::SecretSource::Template(path)) = (mounted, &file.source) {
+                self.label(&format!("bundle.template.{}", file.path.name()), path.hash().to_string());
+            }
+        }
+    }
+}
+
+/// The profile's volumes and the bundle's mounts, in long syntax. `create_host_path` is off: Docker would make a missing
+/// file into an empty directory.
+fn volumes(tree: &Tree, name: &ServiceName, service: &Service) -> Vec<Value> {
+    let bind = |source: &str, target: &str, read_only: bool| {
+        json!({
+            "bind": { "create_host_path": false },
+            "read_only": read_only,
+            "source": source,
+            "target": target,
+            "type": "bind",
+        })
+    };
+    let declared = service.volumes.iter().map(|volume| {
+        if volume.is_named() {
+            let (source, target) = (&volume.source, &volume.target);
+            json!({ "read_only": volume.read_only, "source": source, "target": target, "type": "volume" })
+        } else {
+            bind(&volume.source, &volume.target, volume.read_only)
+        }
+    });
+    let mounts = tree.mounts(name);
+    declared.chain(mounts.iter().map(|mount| bind(&mount.source, &mount.target, true))).collect()
+}
+
+/// The named volumes that a finished service uses.
+pub(super) fn named_volumes(service: &Value) -> Vec<String> {
+    let volumes = service["volumes"].as_array().map_or(&[][..], Vec::as_slice);
+    let named = volumes.iter().filter(|volume| volume["type"] == "volume");
+    named.filter_map(|volume| volume["source"].as_str().map(str::to_owned)).collect()
+}
+
+/// Doubles `$` in every string. Compose interpolates values, never keys (Compose specification, "Interpolation").
+fn literal_dollars(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('$', "$$")),
+        Value::Array(items) => Value::Array(items.into_iter().map(literal_dollars).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, literal_dollars(value))).collect())
+        }
+        scalar => scalar,
+    }
+}
