@@ -8,6 +8,7 @@ pub mod name;
 pub mod path;
 pub mod slot;
 pub mod store_path;
+pub mod template;
 
 pub use contract::{Check, Generator, OnChange, SecretFile, SecretOrigin, SecretSource, Slots, Unit, User};
 pub use digest::{Digest, ParseDigestError};
@@ -19,3 +20,4 @@ pub use name::{
 pub use path::{ParsePathError, TreePath};
 pub use slot::Slot;
 pub use store_path::StorePath;
+pub use template::{ParseTemplateError, Template};
