@@ -16,5 +16,6 @@ pub mod artifacts;
 pub mod bundle;
 pub mod host;
 pub mod model;
+pub mod profile;
 pub mod spec;
 pub mod store;

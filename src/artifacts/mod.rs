@@ -79,7 +79,7 @@ pub struct Kind {
     /// Its profile table.
     pub table: Option<&'static str>,
     /// Reads the table.
-    pub parse: fn(Spanned<DeValue<'static>>) -> Result<Box<dyn Artifact>, toml::de::Error>,
+    pub parse: fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Artifact>, toml::de::Error>,
     /// What it is without the table.
     pub absent: fn() -> Option<Box<dyn Artifact>>,
 }

@@ -21,3 +21,4 @@ pub use name::{
 pub use path::{ParsePathError, TreePath};
 pub use slot::Slot;
 pub use store_path::StorePath;
+pub use template::{ParseTemplateError, Template};

@@ -1,0 +1,234 @@
+//! Everything that is wrong with a profile, said at once: file, line, caret, and what to do.
+
+use std::fmt;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{
+    AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str,
+};
+
+use super::source::{Sources, Span};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing can be built.
+    Error,
+    /// It can be built, but probably is not what somebody wants.
+    Warning,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    severity: Severity,
+    message: String,
+    /// The first is the place itself, the others explain.
+    labels: Vec<(Span, String)>,
+    /// Where there is no place inside a file: the file.
+    file: Option<String>,
+    help: Vec<String>,
+}
+
+/// All findings about one set of sources. Rendering is a pure function of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    sources: Sources,
+    items: Vec<Diagnostic>,
+}
+
+impl Diagnostic {
+    /// Says something at the place itself.
+    pub(crate) fn label(&mut self, text: impl Into<String>) -> &mut Self {
+        if let Some((_, label)) = self.labels.first_mut() {
+            *label = text.into();
+        }
+        self
+    }
+
+    /// Points at another place.
+    pub(crate) fn also(&mut self, span: Span, text: impl Into<String>) -> &mut Self {
+        self.labels.push((span, text.into()));
+        self
+    }
+
+    /// Says what to do.
+    pub(crate) fn help(&mut self, text: impl Into<String>) -> &mut Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// Says what to do, if there is something to say.
+    pub(crate) fn maybe_help(&mut self, text: Option<String>) -> &mut Self {
+        self.help.extend(text);
+        self
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl Diagnostics {
+    pub(crate) fn new(sources: &Sources) -> Self {
+        Self { sources: sources.clone(), items: Vec::new() }
+    }
+
+    fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {
+        let new = Diagnostic { severity, message, labels: Vec::new(), file: None, help: Vec::new() };
+        let at = self.items.len();
+        self.items.push(new);
+        &mut self.items[at]
+    }
+
+    /// Adds an error at a place.
+    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+        let new = self.push(Severity::Error, message.into());
+        new.labels.push((span, String::new()));
+        new
+    }
+
+    /// Adds a warning at a place.
+    pub(crate) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+        let new = self.push(Severity::Warning, message.into());
+        new.labels.push((span, String::new()));
+        new
+    }
+
+    /// Adds an error about a file as a whole.
+    pub(crate) fn error_in(&mut self, file: &str, message: impl Into<String>) -> &mut Diagnostic {
+        let new = self.push(Severity::Error, message.into());
+        new.file = Some(file.to_owned());
+        new
+    }
+
+    /// Takes over what somebody else found in the same sources.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.items.extend(other.items);
+    }
+
+    /// Splits off the warnings: `Ok` with them if there is nothing worse.
+    pub(crate) fn into_warnings(self) -> Result<Self, Self> {
+        if self.has_errors() { Err(self) } else { Ok(self) }
+    }
+
+    /// The texts they are about.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Whether one of them is an error.
+    pub fn has_errors(&self) -> bool {
+        self.items.iter().any(|item| item.severity == Severity::Error)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The findings, by file, line and column; equal ones once.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        let mut sorted: Vec<&Diagnostic> = Vec::new();
+        for item in &self.items {
+            if !sorted.contains(&item) {
+                sorted.push(item);
+            }
+        }
+        sorted.sort_by_key(|item| item.labels.first().map(|(span, _)| (span.start, span.end)));
+        sorted.into_iter()
+    }
+
+    /// The text for people, an empty line between two findings. Without `colour` it is plain ASCII around the
+    /// excerpts.
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let texts: Vec<String> = self.iter().map(|item| self.render_one(&renderer, item)).collect();
+        let mut all = texts.join("\n\n");
+        if !all.is_empty() {
+            all.push('\n');
+        }
+        all
+    }
+
+    fn render_one(&self, renderer: &Renderer, item: &Diagnostic) -> String {
+        let level = match item.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let message = normalize_untrusted_str(&item.message);
+        let title = level.primary_title(message);
+        let mut elements: Vec<Element<'_>> = self.snippets(item).into_iter().map(Element::from).collect();
+        if let Some(file) = &item.file {
+            elements.push(Origin::path(file.as_str()).into());
+        }
+        elements
+            .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
+        let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
+        let text = renderer.render(&[group]);
+        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    }
+
+    /// One excerpt for each file, the main label's first.
+    fn snippets<'d>(&'d self, item: &'d Diagnostic) -> Vec<Snippet<'d, annotate_snippets::Annotation<'d>>> {
+        let mut files: Vec<(usize, Snippet<'d, _>)> = Vec::new();
+        for (nth, (span, text)) in item.labels.iter().enumerate() {
+            let Some(source) = self.sources.at(span.start) else { continue };
+            let kind = if nth == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let local =
+                boundaries(&source.text, span.start - source.start, span.end.saturating_sub(source.start));
+            let label = (!text.is_empty()).then(|| normalize_untrusted_str(text));
+            let annotation = kind.span(local).label(label);
+            let known = files.iter().position(|(start, _)| *start == source.start);
+            let snippet = match known {
+                Some(at) => files.remove(at).1,
+                None => Snippet::source(&*source.text).path(source.path.as_str()),
+            };
+            let at = known.unwrap_or(files.len());
+            files.insert(at, (source.start, snippet.annotation(annotation)));
+        }
+        files.into_iter().map(|(_, snippet)| snippet).collect()
+    }
+}
+
+/// A span that is certain to be one of this text: in its bounds, between characters, on one line.
+fn boundaries(text: &str, start: usize, end: usize) -> Span {
+    let floor = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let start = floor(start);
+    let end = floor(end).max(start);
+    // A caret under the first line says enough, and a table of forty lines need not be printed.
+    let line_end = text[start..end].find('\n').map_or(end, |line| start + line);
+    start..line_end
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// The candidate that somebody probably meant, as a sentence.
+pub(crate) fn did_you_mean<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    let limit = (wrong.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(wrong, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}

@@ -1,0 +1,28 @@
+//! TOML → Profile → Spec: load, merge, validate, resolve against the lock.
+//!
+//! Only [`load`](load()) reads files; everything else is a pure function of texts. Whatever is wrong is said at once, with file,
+//! line and caret ([`Diagnostics`]).
+
+mod checks;
+mod compose_keys;
+mod compose_value;
+mod diagnostics;
+mod droplet;
+mod load;
+mod lock;
+mod merge;
+mod read;
+mod resolve;
+mod schema;
+mod sections;
+mod service;
+mod source;
+mod units;
+
+pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use load::load;
+pub use lock::{Lock, Pin};
+pub use resolve::{Resolved, check, resolve};
+pub use schema::Profile;
+pub use source::{Sources, Span};
+pub use units::{Bytes, Duration, ImageReference, ParseBytesError, ParseDurationError, ParseImageError};

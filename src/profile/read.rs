@@ -1,0 +1,254 @@
+//! Reading one TOML table key by key: a wrong value is reported and read as absent, so that one mistake hides no other,
+//! and what nobody asked for is an unknown key.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostics::{Diagnostics, did_you_mean};
+use super::source::{Span, Table, Value};
+
+/// A table while it is being read.
+#[derive(Debug)]
+pub(crate) struct Fields<'t, 'd> {
+    /// As messages call it: `` `routes.web` ``, or `the profile`.
+    what: String,
+    table: &'t Table<'t>,
+    asked: BTreeSet<&'static str>,
+    pub(crate) faults: &'d mut Diagnostics,
+}
+
+/// `a string`, `an integer` …: what a value is, for messages.
+pub(crate) fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Reports a value of the wrong type.
+pub(crate) fn wrong_type<'d>(
+    faults: &'d mut Diagnostics,
+    what: &str,
+    value: &Value<'_>,
+    expected: &str,
+) -> &'d mut super::diagnostics::Diagnostic {
+    let found = kind_of(value.get_ref());
+    faults
+        .error(value.span(), format!("{what} must be {expected}, not {found}"))
+        .label(format!("expected {expected}"))
+}
+
+/// The value as a table, or a report.
+pub(crate) fn as_table<'t>(
+    faults: &mut Diagnostics,
+    what: &str,
+    value: &'t Value<'t>,
+) -> Option<&'t Table<'t>> {
+    let table = value.get_ref().as_table();
+    if table.is_none() {
+        wrong_type(faults, what, value, "a table");
+    }
+    table
+}
+
+/// The value as a string, or a report.
+pub(crate) fn as_string(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Spanned<String>> {
+    match value.get_ref().as_str() {
+        Some(text) => Some(Spanned::new(value.span(), text.to_owned())),
+        None => {
+            wrong_type(faults, what, value, "a string");
+            None
+        }
+    }
+}
+
+/// The value as an array, or a report.
+pub(crate) fn as_array<'t>(
+    faults: &mut Diagnostics,
+    what: &str,
+    value: &'t Value<'t>,
+) -> Option<&'t [Value<'t>]> {
+    let array = value.get_ref().as_array();
+    if array.is_none() {
+        wrong_type(faults, what, value, "an array");
+    }
+    array.map(|items| &**items)
+}
+
+/// The value as an integer, or a report.
+pub(crate) fn as_integer(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Spanned<i64>> {
+    let Some(integer) = value.get_ref().as_integer() else {
+        wrong_type(faults, what, value, "an integer");
+        return None;
+    };
+    let parsed = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+    if parsed.is_none() {
+        faults.error(value.span(), format!("{what} is out of range"));
+    }
+    parsed.map(|number| Spanned::new(value.span(), number))
+}
+
+/// A string parsed by its type's own rule, or a report in that rule's words.
+pub(crate) fn parse<T>(faults: &mut Diagnostics, text: &Spanned<String>) -> Option<Spanned<T>>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    match text.get_ref().parse() {
+        Ok(parsed) => Some(Spanned::new(text.span(), parsed)),
+        Err(error) => {
+            faults.error(text.span(), error.to_string());
+            None
+        }
+    }
+}
+
+impl<'t, 'd> Fields<'t, 'd> {
+    pub(crate) fn new(what: impl Into<String>, table: &'t Table<'t>, faults: &'d mut Diagnostics) -> Self {
+        Self { what: what.into(), table, asked: BTreeSet::new(), faults }
+    }
+
+    /// What messages call a key of this table.
+    pub(crate) fn name_of(&self, key: &str) -> String {
+        match self.what.strip_prefix('`').and_then(|what| what.strip_suffix('`')) {
+            Some(what) => format!("`{what}.{key}`"),
+            None => format!("`{key}`"),
+        }
+    }
+
+    pub(crate) fn get(&mut self, key: &'static str) -> Option<&'t Value<'t>> {
+        self.asked.insert(key);
+        self.table.get(key)
+    }
+
+    /// The table under `key`.
+    pub(crate) fn table(&mut self, key: &'static str) -> Option<&'t Table<'t>> {
+        let value = self.get(key)?;
+        let what = self.name_of(key);
+        as_table(self.faults, &what, value)
+    }
+
+    /// The string under `key`.
+    pub(crate) fn string(&mut self, key: &'static str) -> Option<Spanned<String>> {
+        let value = self.get(key)?;
+        let what = self.name_of(key);
+        as_string(self.faults, &what, value)
+    }
+
+    /// The string under `key`, parsed.
+    pub(crate) fn parsed<T>(&mut self, key: &'static str) -> Option<Spanned<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let text = self.string(key)?;
+        parse(self.faults, &text)
+    }
+
+    /// The integer under `key`.
+    pub(crate) fn integer(&mut self, key: &'static str) -> Option<Spanned<i64>> {
+        let value = self.get(key)?;
+        let what = self.name_of(key);
+        as_integer(self.faults, &what, value)
+    }
+
+    /// The boolean under `key`.
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.get(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            let what = self.name_of(key);
+            wrong_type(self.faults, &what, value, "a boolean");
+        }
+        flag
+    }
+
+    /// The array of strings under `key`, each parsed.
+    pub(crate) fn list<T>(&mut self, key: &'static str) -> Vec<Spanned<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let what = self.name_of(key);
+        let items = as_array(self.faults, &what, value).unwrap_or_default();
+        let texts: Vec<_> = items
+            .iter()
+            .filter_map(|item| as_string(self.faults, &format!("an item of {what}"), item))
+            .collect();
+        let mut list: Vec<Spanned<T>> = Vec::new();
+        for (nth, text) in texts.iter().enumerate() {
+            if let Some(first) = texts[..nth].iter().find(|first| first.get_ref() == text.get_ref()) {
+                self.faults
+                    .error(text.span(), format!("{what} names `{}` twice", text.get_ref()))
+                    .label("here again")
+                    .also(first.span(), "first here");
+                continue;
+            }
+            list.extend(parse(self.faults, text));
+        }
+        list
+    }
+
+    /// Reports that `key`, which must be there, is not; `place` is the table's own, if it has one.
+    pub(crate) fn require(&mut self, key: &'static str, place: Option<Span>, example: &str) {
+        if self.table.contains_key(key) {
+            return;
+        }
+        let message = format!("{} is missing", self.name_of(key));
+        let root = self.faults.sources().root().to_owned();
+        let fault = match place {
+            Some(span) => self.faults.error(span, message),
+            None => self.faults.error_in(&root, message),
+        };
+        fault.help(format!("write {example}"));
+    }
+
+    /// Reports every key that was not asked for.
+    pub(crate) fn finish(self) {
+        self.finish_with("key", &[]);
+    }
+
+    /// The same; a key is called `noun`, and `more` are known too.
+    pub(crate) fn finish_with(self, noun: &str, more: &[&str]) {
+        for (key, _) in self.table {
+            let name: &str = key.get_ref();
+            if self.asked.contains(name) || more.contains(&name) {
+                continue;
+            }
+            let known: BTreeSet<&str> = self.asked.iter().copied().chain(more.iter().copied()).collect();
+            unknown(
+                self.faults,
+                key.span(),
+                &format!("unknown {noun} `{name}` in {}", self.what),
+                name,
+                &known,
+            );
+        }
+    }
+}
+
+/// Reports an unknown name: with what was probably meant, else with what there is.
+pub(crate) fn unknown(
+    faults: &mut Diagnostics,
+    span: Span,
+    message: &str,
+    name: &str,
+    known: &BTreeSet<&str>,
+) {
+    let list = || {
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        (!known.is_empty()).then(|| format!("known here: {}", known.join(", ")))
+    };
+    let help = did_you_mean(name, known.iter().copied()).or_else(list);
+    faults.error(span, message).maybe_help(help);
+}

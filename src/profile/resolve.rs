@@ -1,0 +1,242 @@
+//! Profile + lock → `Spec`: nothing left open, everything checked against everything.
+
+use std::collections::BTreeMap;
+
+use crate::artifacts::{Artifact, RenderError, Tree};
+use crate::model::{Digest, ServiceName};
+use crate::spec::{Hosts, Networks, PinnedImage, Placement, Service, Spec};
+
+use super::checks;
+use super::diagnostics::Diagnostics;
+use super::lock::{Lock, Pin, fits_placement};
+use super::merge::merge;
+use super::schema::Profile;
+use super::sections;
+use super::service;
+use super::source::Sources;
+
+/// A profile with nothing left open, and the artifact kinds that render it.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What all kinds see.
+    pub spec: Spec,
+    /// The kinds, each with its own table, in the order they render.
+    pub kinds: Vec<Box<dyn Artifact>>,
+    /// What is not wrong, but worth saying.
+    pub warnings: Diagnostics,
+    /// Images whose digest in the lock is a placeholder: with them a bundle can be built, and not deployed.
+    pub placeholders: Vec<PinnedImage>,
+}
+
+impl Resolved {
+    /// Renders every kind.
+    pub fn render(&self) -> Result<Tree, RenderError> {
+        let mut tree = Tree::default();
+        for kind in &self.kinds {
+            kind.render(&self.spec, &mut tree)?;
+        }
+        Ok(tree)
+    }
+}
+
+/// Reads the profile and its lock among `sources`, and resolves them.
+pub fn check(sources: &Sources, kinds: &'static [crate::artifacts::Kind]) -> Result<Resolved, Diagnostics> {
+    let lock = Lock::parse(sources);
+    match Profile::parse(sources, kinds) {
+        Ok(profile) => resolve(&profile, &lock),
+        Err(mut faults) => {
+            faults.extend(lock.faults().clone());
+            Err(faults)
+        }
+    }
+}
+
+/// Resolves a profile, or says everything that is wrong with it and with the lock.
+pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> {
+    let mut faults = profile.faults().clone();
+    faults.extend(lock.faults().clone());
+    checks::check(profile, &mut faults);
+    let mut placeholders = BTreeMap::new();
+    let services = services(profile, lock, &mut placeholders, &mut faults);
+    let table = merge(profile.sources())?;
+    checks::unused_secrets(profile, &table, &mut faults);
+    let mut faults = faults.into_warnings()?;
+    let Some(spec) = spec(profile, lock, services) else {
+        // Whatever is absent has been reported; should it ever not have been, it is said rather than built.
+        faults.error_in(profile.sources().root(), "the profile is incomplete");
+        return Err(faults);
+    };
+    let sections = sections::read(profile.kinds, &table, &mut faults);
+    for section in &sections {
+        for problem in section.artifact.check(&spec) {
+            sections::report(section, problem, &table, &mut faults);
+        }
+    }
+    let warnings = faults.into_warnings()?;
+    let kinds = sections.into_iter().map(|section| section.artifact).collect();
+    Ok(Resolved { spec, kinds, warnings, placeholders: placeholders.into_keys().collect() })
+}
+
+fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>) -> Option<Spec> {
+    let [data, blue, green] = profile.networks.clone()?.map(|subnet| subnet.net);
+    Some(Spec {
+        name: profile.name.clone()?,
+        environment: profile.environment.clone()?,
+        domain: profile.domain.clone()?,
+        repository: profile.repository.clone(),
+        droplet: profile.droplet.clone()?.0,
+        networks: Networks { data, blue, green },
+        services,
+        routes: profile.routes.iter().map(|(name, placed)| (name.clone(), placed.route.clone())).collect(),
+        migrations: profile.migrations.as_ref().map(|name| name.get_ref().clone()),
+        secrets: profile.secrets.iter().map(|(name, secret)| (name.clone(), secret.origin.clone())).collect(),
+        switching: profile.switching.clone(),
+        activator: lock.activator().cloned(),
+    })
+}
+
+/// The services with their pins and numbers; one that lacks either has been reported, and is left out.
+fn services(
+    profile: &Profile,
+    lock: &Lock,
+    placeholders: &mut BTreeMap<PinnedImage, ()>,
+    faults: &mut Diagnostics,
+) -> BTreeMap<ServiceName, Service> {
+    if lock.missing {
+        let command = lock_command(profile);
+        faults.error_in(&profile.sources().lock_path(), "there is no lock").help(command);
+    }
+    let mut services = BTreeMap::new();
+    for (name, service) in &profile.services {
+        let image = image(profile, service, lock, placeholders, faults);
+        let hosts = hosts(profile, name, service, lock, faults);
+        let (Some(image), Some(hosts)) = (image, hosts) else { continue };
+        let resolved = Service {
+            image,
+            placement: placement(profile, name),
+            hosts,
+            user: service.user,
+            secrets: service.secrets.iter().map(|secret| secret.get_ref().clone()).collect(),
+            environment: service.environment.clone(),
+            volumes: service.volumes.clone(),
+            depends_on: service
+                .depends_on
+                .iter()
+                .map(|(name, condition)| (name.clone(), condition.get_ref().clone()))
+                .collect(),
+            compose: service.compose.clone(),
+        };
+        services.insert(name.clone(), resolved);
+    }
+    services
+}
+
+fn placement(profile: &Profile, name: &ServiceName) -> Placement {
+    if profile.is_stateful(name) {
+        Placement::Data
+    } else if profile.singletons.iter().any(|singleton| singleton.get_ref() == name) {
+        Placement::SlotSingleton
+    } else {
+        Placement::Slot
+    }
+}
+
+fn image(
+    profile: &Profile,
+    service: &service::Service,
+    lock: &Lock,
+    placeholders: &mut BTreeMap<PinnedImage, ()>,
+    faults: &mut Diagnostics,
+) -> Option<PinnedImage> {
+    let image = service.image.as_ref()?;
+    let reference = image.get_ref();
+    let pinned = |digest: Digest| PinnedImage {
+        repository: reference.repository.clone(),
+        tag: reference.tag.clone(),
+        digest,
+        name: reference.name.clone(),
+    };
+    if let Some(digest) = reference.digest {
+        return Some(pinned(digest));
+    }
+    let Some(Pin { digest, placeholder }) = lock.image(reference) else {
+        // A lock that could not be read may well have it.
+        if !lock.missing && !lock.faults().has_errors() {
+            faults
+                .error(
+                    image.span(),
+                    format!("`{reference}` is not pinned in `{}`", profile.sources().lock_path()),
+                )
+                .label("a tag can move")
+                .help(lock_command(profile));
+        }
+        return None;
+    };
+    if *placeholder {
+        faults
+            .warning(image.span(), format!("`{reference}` is pinned to a placeholder"))
+            .help("the bundle can be built, not deployed; publish the image, and run `bundle lock --update`");
+        placeholders.insert(pinned(*digest), ());
+    }
+    Some(pinned(*digest))
+}
+
+fn hosts(
+    profile: &Profile,
+    name: &ServiceName,
+    service: &service::Service,
+    lock: &Lock,
+    faults: &mut Diagnostics,
+) -> Option<Hosts> {
+    let quiet = lock.missing || lock.faults().has_errors();
+    let stateful = profile.is_stateful(name);
+    let Some(hosts) = lock.hosts(name) else {
+        if !quiet {
+            faults
+                .error(
+                    service.span.clone(),
+                    format!("service `{name}` has no address in `{}`", profile.sources().lock_path()),
+                )
+                .help(lock_command(profile));
+        }
+        return None;
+    };
+    let place = lock.hosts_span(name).unwrap_or_else(|| service.span.clone());
+    if !fits_placement(hosts, stateful) {
+        let (is, needs) =
+            if stateful { ("stateful", "one address") } else { ("stateless", "an address for each slot") };
+        faults
+            .error(service.span.clone(), format!("service `{name}` is {is}, and needs {needs} on `data`"))
+            .also(place, "its addresses")
+            .help(lock_command(profile));
+        return None;
+    }
+    let [data, blue, green] = profile.networks.as_ref()?;
+    let mut wanted = vec![(data, hosts.data_blue), (data, hosts.data_green)];
+    if !stateful {
+        wanted.extend([(blue, hosts.slot), (green, hosts.slot)]);
+    }
+    // The last address is the broadcast's.
+    let last = |prefix: u8| (1_u32 << (32 - u32::from(prefix))) - 2;
+    for (subnet, number) in wanted {
+        if u32::from(number) > last(subnet.net.prefix_len()) {
+            let fault = faults.error(
+                place,
+                format!(
+                    "host number {number} of `{name}` does not fit into `{}` (`{}`)",
+                    subnet.net, subnet.name
+                ),
+            );
+            fault.help("numbers are never given twice: choose a larger subnet");
+            if let Some(span) = &subnet.span {
+                fault.also(span.clone(), "the subnet");
+            }
+            return None;
+        }
+    }
+    Some(hosts)
+}
+
+fn lock_command(profile: &Profile) -> String {
+    format!("run `bundle lock {}`", profile.sources().root())
+}

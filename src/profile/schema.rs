@@ -1,0 +1,328 @@
+//! The merged table → `Profile`: every table known, every value of the right type.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Spanned;
+
+use crate::artifacts::Kind;
+use crate::model::{Generator, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template};
+use crate::spec::{Droplet, Route, Switching};
+
+use super::diagnostics::Diagnostics;
+use super::droplet::{self, Subnet};
+use super::merge::merge;
+use super::read::{Fields, as_table, parse, unknown, wrong_type};
+use super::sections;
+use super::service::{self, Service};
+use super::source::{Sources, Span, Table};
+use super::units::{Duration, ImageReference, is_host_name, is_repository};
+
+/// A profile, merged and typed. It may carry faults: what could not be read is absent in it, and
+/// [`resolve`](super::resolve()) reports that together with what it finds itself, so that all is said at once.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    pub(crate) sources: Sources,
+    pub(crate) kinds: &'static [Kind],
+    pub(crate) faults: Diagnostics,
+    pub(crate) name: Option<ProfileName>,
+    pub(crate) environment: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) droplet: Option<(Droplet, Span)>,
+    pub(crate) networks: Option<[Subnet; 3]>,
+    pub(crate) stateful: Vec<Spanned<ServiceName>>,
+    pub(crate) singletons: Vec<Spanned<ServiceName>>,
+    pub(crate) migrations: Option<Spanned<ServiceName>>,
+    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) routes: BTreeMap<RouteName, PlacedRoute>,
+    pub(crate) secrets: BTreeMap<SecretName, Secret>,
+    pub(crate) switching: Switching,
+}
+
+/// A route and the place where it names its service.
+#[derive(Debug, Clone)]
+pub(crate) struct PlacedRoute {
+    pub(crate) service: Span,
+    pub(crate) route: Route,
+}
+
+/// A secret as the profile declares it.
+#[derive(Debug, Clone)]
+pub(crate) struct Secret {
+    /// The place of its name.
+    pub(crate) span: Span,
+    pub(crate) origin: SecretOrigin,
+    /// Each secret that its template names, and where.
+    pub(crate) references: Vec<(SecretName, Span)>,
+}
+
+impl Profile {
+    /// Merges and reads a profile. An error means that there is nothing to read: a file is missing or is not TOML.
+    pub fn parse(sources: &Sources, kinds: &'static [Kind]) -> Result<Self, Diagnostics> {
+        let table = merge(sources)?;
+        let mut faults = Diagnostics::new(sources);
+        let mut profile = Self::read(sources, kinds, &table, &mut faults);
+        sections::read(kinds, &table, &mut faults);
+        profile.faults = faults;
+        Ok(profile)
+    }
+
+    fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
+        let name = profile_name(sources, faults);
+        let mut top = Fields::new("the profile", table, faults);
+        for (key, example) in [
+            ("environment", "`environment = \"production\"`"),
+            ("domain", "`domain = \"bot.example.com\"`"),
+            ("droplet", "a table `[droplet]` with `size`, `region` and `image`"),
+            ("services", "a table `[services.NAME]` for each service"),
+        ] {
+            top.require(key, None, example);
+        }
+        let environment = top.string("environment").and_then(|text| environment(top.faults, text));
+        let domain = top.string("domain").and_then(|text| domain(top.faults, text));
+        let repository = top.table("registry").and_then(|table| repository(top.faults, table));
+        let place = table.get("droplet").map_or(0..0, Spanned::span);
+        let droplet = top.table("droplet").and_then(|table| droplet::droplet(table, place, top.faults));
+        let networks = top.table("networks");
+        let networks = droplet::networks(networks, top.faults);
+        let stateful = top.list("stateful");
+        let singletons = top.list("singletons");
+        let migrations = top.parsed("migrations");
+        let services = each(&mut top, "services", service::read);
+        let routes =
+            each(&mut top, "routes", route).into_iter().filter_map(|(name, route)| Some((name, route?)));
+        let routes = routes.collect();
+        let secrets = each(&mut top, "secrets", secret);
+        let switching = switching(top.table("switch"), top.faults);
+        let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
+        top.finish_with("key or table", &tables);
+        Self {
+            sources: sources.clone(),
+            kinds,
+            faults: Diagnostics::new(sources),
+            name,
+            environment,
+            domain,
+            repository,
+            droplet,
+            networks,
+            stateful,
+            singletons,
+            migrations,
+            services,
+            routes,
+            secrets,
+            switching,
+        }
+    }
+
+    /// What is wrong with it by itself, if anything is.
+    pub fn faults(&self) -> &Diagnostics {
+        &self.faults
+    }
+
+    /// The texts that it was read from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The images that the services name, each once.
+    pub fn images(&self) -> BTreeSet<ImageReference> {
+        self.services.values().filter_map(|service| Some(service.image.as_ref()?.get_ref().clone())).collect()
+    }
+
+    /// The services by name, and whether each is stateful: what [`Lock::allocate`](super::Lock::allocate) asks.
+    pub fn placements(&self) -> impl Iterator<Item = (&ServiceName, bool)> {
+        self.services.keys().map(|name| (name, self.is_stateful(name)))
+    }
+
+    pub(crate) fn is_stateful(&self, name: &ServiceName) -> bool {
+        self.stateful.iter().any(|stateful| stateful.get_ref() == name)
+    }
+}
+
+/// Reads the tables below `key`, each by `read`, under their names.
+fn each<N, T>(
+    top: &mut Fields<'_, '_>,
+    key: &'static str,
+    read: impl Fn(&str, Span, &Table<'_>, &mut Diagnostics) -> T,
+) -> BTreeMap<N, T>
+where
+    N: std::str::FromStr + Ord,
+    N::Err: std::fmt::Display,
+{
+    let mut all = BTreeMap::new();
+    let Some(table) = top.table(key) else { return all };
+    for (name, value) in table {
+        let text = Spanned::new(name.span(), name.get_ref().to_string());
+        let parsed = parse::<N>(top.faults, &text);
+        let Some(table) = as_table(top.faults, &format!("`{key}.{}`", text.get_ref()), value) else {
+            continue;
+        };
+        let item = read(text.get_ref(), name.span(), table, top.faults);
+        all.extend(parsed.map(|name| (name.into_inner(), item)));
+    }
+    all
+}
+
+fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileName> {
+    let file = sources.root().rsplit('/').next().unwrap_or_default();
+    match file.strip_suffix(".toml").unwrap_or(file).parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file");
+            None
+        }
+    }
+}
+
+fn environment(faults: &mut Diagnostics, text: Spanned<String>) -> Option<String> {
+    let name = text.get_ref();
+    let good = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    if !good {
+        faults
+            .error(text.span(), format!("`{name}` is not the name of an environment"))
+            .help("write lower-case letters, digits, `-` and `_`, such as `production`");
+    }
+    good.then(|| text.into_inner())
+}
+
+fn domain(faults: &mut Diagnostics, text: Spanned<String>) -> Option<String> {
+    let good = is_host_name(text.get_ref());
+    if !good {
+        faults.error(text.span(), format!("`{}` is not a host name", text.get_ref())).help(
+            "write it in lower case, without scheme, port or path, such as `bot.example.com` (RFC 1123)",
+        );
+    }
+    good.then(|| text.into_inner())
+}
+
+fn repository(faults: &mut Diagnostics, table: &Table<'_>) -> Option<String> {
+    let mut fields = Fields::new("`registry`", table, faults);
+    let text = fields.string("repository");
+    fields.finish();
+    let text = text?;
+    let good = is_repository(text.get_ref());
+    if !good {
+        faults.error(text.span(), format!("`{}` is not a repository", text.get_ref())).help(
+            "write host and path without scheme, tag or digest, such as `registry.example.com/team/app`",
+        );
+    }
+    good.then(|| text.into_inner())
+}
+
+fn route(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Option<PlacedRoute> {
+    let mut fields = Fields::new(format!("`routes.{name}`"), table, faults);
+    for (key, example) in [
+        ("service", "the name of a stateless service"),
+        ("port", "the port inside the container, such as `port = 8000`"),
+        ("health", "the path that answers 200 when the service is ready, such as `health = \"/readyz\"`"),
+    ] {
+        fields.require(key, Some(span.clone()), example);
+    }
+    let service = fields.parsed::<ServiceName>("service");
+    let port = fields.integer("port").and_then(|port| {
+        let number = u16::try_from(*port.get_ref()).ok().filter(|number| *number > 0);
+        if number.is_none() {
+            fields.faults.error(port.span(), format!("`{}` is not a port: write 1 to 65535", port.get_ref()));
+        }
+        number
+    });
+    let health = fields.string("health").and_then(|path| {
+        let text = path.get_ref();
+        let good =
+            text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\'#".contains(&b));
+        if !good {
+            fields
+                .faults
+                .error(path.span(), format!("`{text}` is not the path of a health check"))
+                .help("it begins with `/` and has no space, quote, backslash or `#`, such as `/readyz`");
+        }
+        good.then(|| path.into_inner())
+    });
+    let release_header = fields.string("release_header").and_then(|header| {
+        // The token of RFC 9110 §5.6.2, without what would need quoting in a configuration file.
+        let text = header.get_ref();
+        let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if !good {
+            fields.faults.error(header.span(), format!("`{text}` is not the name of a header"));
+        }
+        good.then(|| header.into_inner())
+    });
+    fields.finish();
+    let service = service?;
+    let place = service.span();
+    let route = Route { service: service.into_inner(), port: port?, health: health?, release_header };
+    Some(PlacedRoute { service: place, route })
+}
+
+fn secret(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Secret {
+    let mut fields = Fields::new(format!("`secrets.{name}`"), table, faults);
+    let generate = fields.string("generate");
+    let template = fields.string("template");
+    fields.finish();
+    let mut secret = Secret { span, origin: SecretOrigin::Operator, references: Vec::new() };
+    if let (Some(generate), Some(template)) = (&generate, &template) {
+        faults
+            .error(template.span(), format!("secret `{name}` has both `generate` and `template`"))
+            .also(generate.span(), "generated here")
+            .help("a value is generated, or put together from other secrets, or sent by the operator");
+    }
+    if let Some(generate) = &generate {
+        secret.origin = SecretOrigin::Generate(Generator::Password);
+        if generate.get_ref() != "password" {
+            let message = format!("`{}` is not something that can be generated", generate.get_ref());
+            unknown(faults, generate.span(), &message, generate.get_ref(), &BTreeSet::from(["password"]));
+        }
+    }
+    if let Some(template) = template {
+        match Template::parse(template.get_ref()) {
+            Ok(parsed) => {
+                for (name, at) in parsed.references() {
+                    let place = faults.sources().inside(&template.span(), template.get_ref(), at);
+                    secret.references.push((name.clone(), place));
+                }
+            }
+            Err(error) => {
+                let place = faults.sources().inside(&template.span(), template.get_ref(), error.at.clone());
+                faults
+                    .error(place, error.to_string())
+                    .help("a template has `{{ name }}`, `{{ name | urlencode }}` and `{{ name | sha256 }}`");
+            }
+        }
+        secret.origin = SecretOrigin::Template(template.into_inner());
+    }
+    secret
+}
+
+/// Defaults: long enough to see a crash loop, short enough that nobody goes away.
+fn switching(table: Option<&Table<'_>>, faults: &mut Diagnostics) -> Switching {
+    let empty = Table::new();
+    let mut fields = Fields::new("`switch`", table.unwrap_or(&empty), faults);
+    let mut seconds = |key: &'static str, default: u64, least: u64| {
+        let Some(value) = fields.get(key) else { return default };
+        let Some(text) = value.get_ref().as_str() else {
+            wrong_type(fields.faults, &format!("`switch.{key}`"), value, "a duration such as `\"30s\"`");
+            return default;
+        };
+        let text = Spanned::new(value.span(), text.to_owned());
+        let Some(duration) = parse::<Duration>(fields.faults, &text) else { return default };
+        let micros = duration.get_ref().micros;
+        let seconds = micros / 1_000_000;
+        if micros % 1_000_000 != 0 || !(least..=86_400).contains(&seconds) {
+            fields
+                .faults
+                .error(text.span(), format!("`switch.{key}` must be whole seconds, from {least} s to 24 h"));
+            return default;
+        }
+        seconds
+    };
+    let switching = Switching {
+        trial_seconds: seconds("trial", 30, 1),
+        health_seconds: seconds("health", 60, 1),
+        drain_seconds: seconds("drain", 30, 0),
+    };
+    fields.finish();
+    switching
+}
