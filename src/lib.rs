@@ -14,8 +14,10 @@
 pub mod activate;
 pub mod artifacts;
 pub mod bundle;
+pub mod cli;
 pub mod host;
 pub mod model;
 pub mod profile;
+pub mod registry;
 pub mod spec;
 pub mod store;

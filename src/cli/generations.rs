@@ -19,7 +19,8 @@ fn table(records: &[Record], current: Option<View>, last_good: Option<View>, sto
     if records.is_empty() {
         return format!("no generation yet in `{}`", store.home().display());
     }
-    let mut lines = vec![format!("{:>3}  {:<22} {:<20} {:<14} {:<12} NOTE", "GEN", "STATE", "MADE", "BUNDLE", "BY")];
+    let mut lines =
+        vec![format!("{:>3}  {:<22} {:<20} {:<14} {:<12} NOTE", "GEN", "STATE", "MADE", "BUNDLE", "BY")];
     for record in records {
         let is = |view: Option<View>| view.is_some_and(|view| view.generation == record.generation);
         let mut state = Vec::new();

@@ -80,10 +80,15 @@ pub(super) fn generation(store: &Store, number: GenerationNumber) -> Result<Gene
 pub(super) fn expect(current: &Generation, expected: Option<Digest>) -> Result<(), Failure> {
     match expected {
         Some(expected) if current.record.bundle != Some(expected) => {
-            let is = current.record.bundle.map_or_else(|| "the bare machine".to_owned(), |digest| digest.to_string());
+            let is = current
+                .record
+                .bundle
+                .map_or_else(|| "the bare machine".to_owned(), |digest| digest.to_string());
             let by = &current.record.by;
-            let message = format!("{is} is current, not {expected}: generation {} by {by}", current.record.generation);
-            Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again, then say so with the new digest"))
+            let message =
+                format!("{is} is current, not {expected}: generation {} by {by}", current.record.generation);
+            Err(Failure::new(Code::Moved, message)
+                .hint("look at `bundle plan` again, then say so with the new digest"))
         }
         _ => Ok(()),
     }

@@ -32,8 +32,11 @@ impl Context<'_> {
         let cache = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let cache = cache.or_else(|| variable("HOME").map(|home| home.join(".cache")));
         cache.map(|cache| cache.join("bundle")).ok_or_else(|| {
-            Failure::new(Code::Input, "there is nowhere to keep the bundle: neither `XDG_CACHE_HOME` nor `HOME` is set")
-                .hint("name a directory with `--root DIR`")
+            Failure::new(
+                Code::Input,
+                "there is nowhere to keep the bundle: neither `XDG_CACHE_HOME` nor `HOME` is set",
+            )
+            .hint("name a directory with `--root DIR`")
         })
     }
 
@@ -66,7 +69,10 @@ impl Context<'_> {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display())));
+                return Err(Failure::new(
+                    Code::Input,
+                    format!("`{}` cannot be read: {error}", path.display()),
+                ));
             }
         };
         let wrong = |error: &dyn std::fmt::Display| {

@@ -73,8 +73,9 @@ fn target(
     {
         return Ok((next, Some(manifest)));
     }
-    let directory = tempfile::tempdir()
-        .map_err(|error| Failure::new(Code::Refused, format!("no temporary directory for the bundle: {error}")))?;
+    let directory = tempfile::tempdir().map_err(|error| {
+        Failure::new(Code::Refused, format!("no temporary directory for the bundle: {error}"))
+    })?;
     let opened = context.fetch(reference, target.repository.as_ref(), directory.path())?;
     Ok((next, Some(opened.manifest().clone())))
 }

@@ -131,9 +131,8 @@ impl From<StoreError> for Failure {
 impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Busy(_) => {
-                Self::new(Code::Busy, error.to_string()).hint("wait until it has ended; `bundle status` shows how far it is")
-            }
+            LockError::Busy(_) => Self::new(Code::Busy, error.to_string())
+                .hint("wait until it has ended; `bundle status` shows how far it is"),
             LockError::Store(error) => error.into(),
         }
     }
@@ -145,7 +144,8 @@ impl From<Refusal> for Failure {
         for reason in &refusal.reasons {
             let hint = match reason {
                 Reason::MissingSecrets(names) => {
-                    let commands: Vec<_> = names.iter().map(|name| format!("`bundle secrets set {name}`")).collect();
+                    let commands: Vec<_> =
+                        names.iter().map(|name| format!("`bundle secrets set {name}`")).collect();
                     format!("send the values on stdin: {}", commands.join(", "))
                 }
                 Reason::Conflict(path) => format!("move `{path}` away if the bundle's is wanted there"),
@@ -168,12 +168,17 @@ impl From<Refusal> for Failure {
 impl From<SwitchError> for Failure {
     fn from(error: SwitchError) -> Self {
         match error {
-            SwitchError::WentBack { reason, serving } => Self::new(Code::WentBack, format!("the switch failed: {reason}"))
-                .hint(format!("{serving} serves, as before; `bundle generations` keeps the reason")),
+            SwitchError::WentBack { reason, serving } => {
+                Self::new(Code::WentBack, format!("the switch failed: {reason}"))
+                    .hint(format!("{serving} serves, as before; `bundle generations` keeps the reason"))
+            }
             SwitchError::Stuck { reason, errors } => {
                 let mut failure = Self::new(Code::Stuck, format!("the switch failed: {reason}"));
-                failure.because = errors.iter().map(|error| format!("and going back failed: {error}")).collect();
-                failure.hint("mend what is named above, then `bundle recover`; `bundle status` says what is pending")
+                failure.because =
+                    errors.iter().map(|error| format!("and going back failed: {error}")).collect();
+                failure.hint(
+                    "mend what is named above, then `bundle recover`; `bundle status` says what is pending",
+                )
             }
             SwitchError::Store(error) => error.into(),
         }
@@ -188,8 +193,9 @@ impl From<RecoverError> for Failure {
                 failure.because.clone_from(errors);
                 failure.hint("mend what is named above, then `bundle recover`")
             }
-            RecoverError::GaveUp { .. } => Self::new(Code::Stuck, error.to_string())
-                .hint("mend what is wrong (`bundle status`, `journalctl -u docker`), then `bundle recover --force`"),
+            RecoverError::GaveUp { .. } => Self::new(Code::Stuck, error.to_string()).hint(
+                "mend what is wrong (`bundle status`, `journalctl -u docker`), then `bundle recover --force`",
+            ),
             RecoverError::Store(error) => error.into(),
         }
     }

@@ -30,12 +30,18 @@ pub(super) fn run(context: &Context<'_>, command: &Command) -> Result<Code, Fail
     }
     let mut text = String::new();
     let read = std::io::stdin().take(LONGEST + 1).read_to_string(&mut text);
-    read.map_err(|error| Failure::new(Code::Input, format!("the value of `{name}` cannot be read: {error}")))?;
+    read.map_err(|error| {
+        Failure::new(Code::Input, format!("the value of `{name}` cannot be read: {error}"))
+    })?;
     let value = SecretValue::new(&text);
     if value.expose().is_empty() || text.len() as u64 > LONGEST {
-        let message = format!("the value of `{name}` on stdin is {}", if text.is_empty() { "empty" } else { "no value" });
-        return Err(Failure::new(Code::Input, message)
-            .hint(format!("for example `printf %s \"$TOKEN\" | bundle secrets set {name}`; at most 64 KiB")));
+        let message = format!(
+            "the value of `{name}` on stdin is {}",
+            if text.is_empty() { "empty" } else { "no value" }
+        );
+        return Err(Failure::new(Code::Input, message).hint(format!(
+            "for example `printf %s \"$TOKEN\" | bundle secrets set {name}`; at most 64 KiB"
+        )));
     }
     let changing = Changing::lock(context, "bundle secrets set")?;
     let known = changing.store.secret(name)?;

@@ -12,7 +12,9 @@ use crate::store::journal::Pending;
 pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let store = context.store();
     let Some(view) = store.current()? else {
-        print(context, json!({ "current": null }), || "no generation yet: `bundle switch REF` makes the first".to_owned());
+        print(context, json!({ "current": null }), || {
+            "no generation yet: `bundle switch REF` makes the first".to_owned()
+        });
         return Ok(Code::Done);
     };
     let generation = super::machine::generation(&store, view.generation)?;
@@ -78,8 +80,12 @@ fn pending_json(pending: &Pending) -> serde_json::Value {
 fn pending_words(pending: &Pending) -> String {
     let Pending { from, to, .. } = pending;
     if pending.committed {
-        format!("the switch to {to} has committed and is clearing up; `bundle recover` finishes it if it was interrupted")
+        format!(
+            "the switch to {to} has committed and is clearing up; `bundle recover` finishes it if it was interrupted"
+        )
     } else {
-        format!("a switch from {from} to {to} is under way or was interrupted; `bundle recover` settles the latter")
+        format!(
+            "a switch from {from} to {to} is under way or was interrupted; `bundle recover` settles the latter"
+        )
     }
 }

@@ -56,7 +56,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
             return_to(context, &mut changing, view, &current, &goal, previous, expect_plan)
         }
         (Some(reference), None) => to_reference(context, &mut changing, view, &current, reference, arguments),
-        (None, None) => Err(Failure::new(Code::Input, "there is nothing to switch to: name a bundle or a generation")),
+        (None, None) => {
+            Err(Failure::new(Code::Input, "there is nothing to switch to: name a bundle or a generation"))
+        }
     }
 }
 
@@ -67,7 +69,8 @@ pub(super) fn rollback(context: &Context<'_>, arguments: &RollbackArguments) -> 
     let previous = match current.record.previous {
         Some(number) if number != View::BARE.generation => number,
         _ => {
-            let message = format!("there is no earlier generation to go back to from generation {}", view.generation);
+            let message =
+                format!("there is no earlier generation to go back to from generation {}", view.generation);
             return Err(Failure::new(Code::Refused, message)
                 .hint("`bundle switch --generation 0` takes everything down, if that is what you want"));
         }

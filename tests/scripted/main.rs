@@ -102,13 +102,21 @@ impl Scripted {
         let fresh = !self.machine.containers.get(name).is_some_and(|container| container.file == file);
         if fresh {
             self.machine.next_id += 1;
-            let container = Container { id: self.machine.next_id, file: file.to_owned(), release, ..Container::default() };
+            let container = Container {
+                id: self.machine.next_id,
+                file: file.to_owned(),
+                release,
+                ..Container::default()
+            };
             self.machine.containers.insert(name.to_owned(), container);
         }
         self.machine.containers.get_mut(name).unwrap().running = true;
-        let both = ["blue", "green"].map(|slot| name.rsplit_once('-').map(|(stem, _)| format!("{stem}-{slot}")));
+        let both =
+            ["blue", "green"].map(|slot| name.rsplit_once('-').map(|(stem, _)| format!("{stem}-{slot}")));
         let runs = |name: &Option<String>| {
-            name.as_ref().and_then(|name| self.machine.containers.get(name)).is_some_and(|container| container.running)
+            name.as_ref()
+                .and_then(|name| self.machine.containers.get(name))
+                .is_some_and(|container| container.running)
         };
         if both.iter().all(runs) {
             self.machine.overlaps.insert(name.rsplit_once('-').unwrap().0.to_owned());
@@ -142,7 +150,9 @@ impl Scripted {
                 for name in containers {
                     match machine.containers.get_mut(name) {
                         Some(container) => container.keep = *keep,
-                        None if *keep => return Err(HostError::new("docker update", format!("no container {name}"))),
+                        None if *keep => {
+                            return Err(HostError::new("docker update", format!("no container {name}")));
+                        }
                         None => {}
                     }
                 }
@@ -218,7 +228,8 @@ impl Host for Scripted {
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
         match probe {
             Probe::Route { slot, release, container, .. } => {
-                let found = self.container(container)?.release.as_deref() == Some(release.to_string().as_str());
+                let found =
+                    self.container(container)?.release.as_deref() == Some(release.to_string().as_str());
                 if !found {
                     return Err(format!("container `{container}` is of another release"));
                 }

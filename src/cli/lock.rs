@@ -1,0 +1,132 @@
+//! `bundle lock`
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::profile::ProfileArgument;
+use super::report::{Code, Failure};
+use super::{Context, print, tell};
+use crate::artifacts::KINDS;
+use crate::model::Digest;
+use crate::profile::{Lock, Pin, Profile};
+use crate::registry::Image;
+use crate::spec::Activator;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    profile: ProfileArgument,
+    /// Ask again for these images, or for all; without it only for those that have no pin
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    update: Option<Vec<String>>,
+    /// Pin this program as the activator that fresh droplets fetch
+    #[arg(long, value_name = "PATH")]
+    activator: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+    let sources = arguments.profile.sources();
+    let faulty = |faults: &crate::profile::Diagnostics| Failure::diagnostics(faults.render(false));
+    let profile = Profile::parse(&sources, KINDS).map_err(|faults| faulty(&faults))?;
+    let mut lock = Lock::parse(&sources);
+    for faults in [profile.faults(), lock.faults()] {
+        if faults.has_errors() {
+            return Err(faulty(faults));
+        }
+    }
+    let mut changes = Vec::new();
+    pin_images(context, arguments, &profile, &mut lock, &mut changes)?;
+    if !lock.allocate(profile.placements()) {
+        return Err(Failure::new(Code::Input, "there are no more addresses to give")
+            .hint("entries of services that are gone for good may be taken out of `bundle.lock` by hand"));
+    }
+    if let Some(path) = &arguments.activator {
+        let activator = measure(path)?;
+        changes.push(format!("activator {}", activator.digest));
+        lock.set_activator(activator);
+    }
+    let path = sources.lock_path();
+    let text = lock.write();
+    let changed = sources.text(&path) != Some(text.as_str());
+    if changed {
+        write_beside(Path::new(&path), &text)?;
+    }
+    print(context, json!({ "lock": path, "changed": changed, "pinned": changes }), || {
+        let mut lines = changes.clone();
+        lines.push(format!("`{path}` {}", if changed { "is written" } else { "is what it was" }));
+        lines.join("\n")
+    });
+    Ok(if changed { Code::Done } else { Code::NothingToChange })
+}
+
+fn pin_images(
+    context: &Context<'_>,
+    arguments: &Arguments,
+    profile: &Profile,
+    lock: &mut Lock,
+    changes: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let asked = |reference: &str, name: &str| match &arguments.update {
+        None => false,
+        Some(names) => names.is_empty() || names.iter().any(|one| one == reference || one == name),
+    };
+    let mut failed: Option<Failure> = None;
+    for reference in profile.images() {
+        let text = reference.to_string();
+        let known = lock.image(&reference).cloned();
+        if reference.digest.is_some() || (known.is_some() && !asked(&text, reference.name.as_str())) {
+            continue;
+        }
+        let image: Image = text.parse().map_err(|error| Failure::of(Code::Input, &error))?;
+        let resolved = context.registry(Some(image.repository.host()))?.resolve_tag(&image);
+        match resolved {
+            Ok(digest) if known.as_ref().is_some_and(|pin| pin.digest == digest && !pin.placeholder) => {}
+            Ok(digest) => {
+                let from = known.map_or_else(String::new, |pin| format!(" (was {})", pin.digest));
+                changes.push(format!("{text} {digest}{from}"));
+                lock.pin(&reference, Pin { digest, placeholder: false });
+            }
+            Err(error) => {
+                let failure = Failure::of(Code::Refused, &error);
+                // Every image that is not to be had is named, not only the first.
+                if let Some(first) = failed.replace(failure) {
+                    tell(&first.render());
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn measure(path: &Path) -> Result<Activator, Failure> {
+    let fail = |error: std::io::Error| {
+        Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))
+    };
+    let mut file = fs::File::open(path).map_err(fail)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer).map_err(fail)? {
+            0 => return Ok(Activator { digest: Digest::from_hasher(hasher), size }),
+            read => {
+                hasher.update(&buffer[..read]);
+                size += read as u64;
+            }
+        }
+    }
+}
+
+/// Nothing half-written: beside, then renamed.
+fn write_beside(path: &Path, text: &str) -> Result<(), Failure> {
+    let beside = path.with_extension("lock.new");
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| {
+        Failure::new(Code::Refused, format!("`{}` cannot be written: {error}", path.display()))
+    })
+}

@@ -1,0 +1,55 @@
+//! What the builder's commands share: a profile by name or path, resolved, rendered, sealed.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::report::{Code, Failure};
+use super::tell;
+use crate::artifacts::KINDS;
+use crate::bundle::{Bundle, seal};
+use crate::profile::{Resolved, Sources, check, load};
+
+/// A profile on the command line.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ProfileArgument {
+    /// `production` for `profiles/production.toml`, or a path
+    #[arg(value_name = "PROFILE")]
+    pub(super) profile: String,
+}
+
+impl ProfileArgument {
+    /// The profile's file.
+    pub(super) fn path(&self) -> String {
+        let name = &self.profile;
+        let is_path =
+            name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "toml");
+        if is_path { name.clone() } else { format!("profiles/{name}.toml") }
+    }
+
+    pub(super) fn sources(&self) -> Sources {
+        load(&self.path())
+    }
+
+    /// The profile with nothing left open; what is worth saying goes to stderr, what is wrong is the failure.
+    pub(super) fn resolve(&self) -> Result<Resolved, Failure> {
+        let faults = match check(&self.sources(), KINDS) {
+            Ok(resolved) => {
+                if !resolved.warnings.is_empty() {
+                    tell(resolved.warnings.render(false).trim_end());
+                }
+                return Ok(resolved);
+            }
+            Err(faults) => faults,
+        };
+        Err(Failure::diagnostics(faults.render(false)))
+    }
+
+    /// The profile's bundle.
+    pub(super) fn seal(&self) -> Result<(Resolved, Bundle), Failure> {
+        let resolved = self.resolve()?;
+        let tree = resolved.render().map_err(|error| Failure::of(Code::Input, &error))?;
+        let bundle = seal(&resolved.spec, &tree).map_err(|error| Failure::of(Code::Input, &error))?;
+        Ok((resolved, bundle))
+    }
+}

@@ -1,0 +1,46 @@
+//! `bundle push`
+
+use clap::Args;
+use serde_json::json;
+
+use super::build::keep;
+use super::profile::ProfileArgument;
+use super::report::{Code, Failure};
+use super::{Context, print, tell};
+use crate::registry::{Repository, Tag};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    profile: ProfileArgument,
+    /// Send it there instead of to the profile's registry
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<Repository>,
+}
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+    let (resolved, bundle) = arguments.profile.seal()?;
+    let layout = keep(context, &bundle)?;
+    let repository = match (&arguments.repository, &resolved.spec.repository) {
+        (Some(named), _) => named.clone(),
+        (None, Some(text)) => text.parse().map_err(|error| Failure::of(Code::Input, &error))?,
+        (None, None) => {
+            return Err(Failure::new(Code::Input, "the profile does not say where its bundle goes")
+                .hint("give it a table `[registry]` with `repository = \"registry.example.com/team/app\"`"));
+        }
+    };
+    let profile = &resolved.spec.name;
+    let tag: Tag = profile.as_str().parse().map_err(|error| Failure::of(Code::Input, &error))?;
+    let registry = context.registry(Some(repository.host()))?;
+    let pushed = registry.push_bundle(&layout, bundle.oci_digest(), &repository, &tag);
+    let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
+    tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
+    let json = json!({
+        "bundle": bundle.digest(),
+        "manifest": pushed.oci_digest,
+        "repository": repository.to_string(),
+        "blobs_sent": pushed.blobs_sent,
+    });
+    print(context, json, || format!("{repository}@{}", pushed.oci_digest));
+    Ok(Code::Done)
+}
