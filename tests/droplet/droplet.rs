@@ -1,22 +1,23 @@
 //! A droplet: the Debian tree under a directory of its own, in namespaces of its own, with systemd as PID 1.
 //!
-//! It has the kernel of this machine, hence no modules, no clock to set, no AppArmor and only the cgroup controllers that the
-//! unified hierarchy offers here; of the sysctls, those under `net` can be written. It reaches this machine and
-//! nothing else. A [`Droplet::kill`] loses every process at once, but not the page cache.
+//! It has the kernel of this machine: it can load no module and set no clock, has the cgroup controllers that the
+//! unified hierarchy offers here, and of the sysctls can write those under `net`. It reaches this machine and
+//! nothing else (unless this machine forwards packets). A [`Droplet::kill`] loses every process at once, but not the page cache.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::seed::{Options, remove_if_there};
 use crate::slot::{Slot, cannot_run, describe, output, script, stdout, tree};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,35 +27,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long a command inside may take, in seconds; after that it is ended, and 124 is its exit status.
 const COMMAND_LIMIT: &str = "300";
-
-/// What a droplet finds on its disk at the first boot, besides the stock tree.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
-    seeds: Vec<Seed>,
-}
-
-/// A file laid down before the first boot.
-#[derive(Clone, Debug)]
-pub(crate) struct Seed {
-    pub(crate) path: PathBuf,
-    pub(crate) mode: u32,
-    pub(crate) bytes: Vec<u8>,
-}
-
-impl Options {
-    /// Lays down a file, owned by root, before the first boot. `path` is absolute; directories that the tree
-    /// does not have are made with mode 755.
-    pub(crate) fn seed(mut self, path: impl Into<PathBuf>, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
-        self.seeds.push(Seed { path: path.into(), mode, bytes: bytes.into() });
-        self
-    }
-
-    /// Lays down several files.
-    pub(crate) fn seeds(mut self, seeds: impl IntoIterator<Item = Seed>) -> Self {
-        self.seeds.extend(seeds);
-        self
-    }
-}
 
 /// A running droplet. Dropped, it is gone with all it was made of.
 #[derive(Debug)]
@@ -83,7 +55,10 @@ impl Droplet {
         let tree = tree();
         let slot = Slot::take();
         for dir in ["root", "upper", "work", "docker", "containerd"] {
-            fs::create_dir(slot.state.join(dir)).unwrap();
+            let dir = slot.state.join(dir);
+            fs::create_dir(&dir).unwrap();
+            // The upper directory becomes the droplet's `/`, whatever this test's umask.
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let name = format!("droplet-{}", slot.number);
         let hosts = format!(
@@ -333,38 +308,6 @@ impl Drop for Machine {
     }
 }
 
-impl Seed {
-    /// Writes the file into an upper directory that is not mounted yet. A directory of the tree above it keeps
-    /// its mode and owner, which overlayfs takes from the upper directory.
-    fn write(&self, tree: &Path, upper: &Path) {
-        let mut below = PathBuf::new();
-        let parent = self.path.parent().unwrap();
-        for part in parent.components() {
-            let Component::Normal(name) = part else { continue };
-            below.push(name);
-            let made = upper.join(&below);
-            if made.is_dir() {
-                continue;
-            }
-            if let Ok(stock) = fs::symlink_metadata(tree.join(&below)) {
-                let shown = self.path.display();
-                assert!(stock.is_dir(), "the path of seed {shown} goes through a link: name its target");
-                fs::DirBuilder::new().mode(0o700).create(&made).unwrap();
-                std::os::unix::fs::chown(&made, Some(stock.uid()), Some(stock.gid())).unwrap();
-                fs::set_permissions(&made, stock.permissions()).unwrap();
-            } else {
-                fs::create_dir(&made).unwrap();
-                fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
-            }
-        }
-        let path = upper.join(self.path.strip_prefix("/").unwrap());
-        remove_if_there(&path);
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
-        file.write_all(&self.bytes).unwrap();
-        file.set_permissions(fs::Permissions::from_mode(self.mode)).unwrap();
-    }
-}
-
 /// `nsenter` into all namespaces of process `pid`.
 fn enter(pid: u32, argv: &[&str]) -> Command {
     let mut command = Command::new("nsenter");
@@ -380,21 +323,8 @@ fn enter(pid: u32, argv: &[&str]) -> Command {
         "--",
     ]);
     command.args(["env", "-i", PATH, "HOME=/root", "LANG=C.UTF-8"]);
-    // As PID 1 itself: the modules and the clock are this machine's.
-    command.args(["setpriv", "--bounding-set=-sys_module,-sys_time", "--"]);
+    // As PID 1 itself: the modules, the clock and the hardware are this machine's.
+    command.args(["setpriv", "--bounding-set=-sys_module,-sys_time,-sys_rawio", "--"]);
     command.args(["timeout", "--kill-after=5", COMMAND_LIMIT]).args(argv);
     command
-}
-
-fn remove_if_there(path: &Path) {
-    if let Err(err) = fs::remove_file(path) {
-        assert!(err.kind() == std::io::ErrorKind::NotFound, "removing {}: {err}", path.display());
-    }
-}
-
-impl Droplet {
-    /// Asserts that a TCP connection from this machine to `port` of the droplet comes about, or does not.
-    pub(crate) fn accepts(&self, addr: impl Into<IpAddr>, port: u16) -> bool {
-        std::net::TcpStream::connect_timeout(&(addr.into(), port).into(), Duration::from_secs(2)).is_ok()
-    }
 }

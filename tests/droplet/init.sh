@@ -44,10 +44,17 @@ mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 sys/fs/cgroup
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs run
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs tmp
 mount -t tmpfs -o nosuid,mode=755 tmpfs dev
-for node in null zero full random urandom tty; do
-  : >"dev/$node"
-  mount --bind "/dev/$node" "dev/$node"
-done
+# Nodes of our own, not the host's: whoever changes their modes changes only these.
+while read -r name number; do
+  mknod -m 666 "dev/$name" c "${number%:*}" "${number#*:}"
+done <<END
+null 1:3
+zero 1:5
+full 1:7
+random 1:8
+urandom 1:9
+tty 5:0
+END
 mkdir dev/pts dev/shm
 mount -t devpts -o newinstance,nosuid,noexec,ptmxmode=666,mode=620,gid=5 devpts dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs dev/shm
@@ -67,6 +74,6 @@ done
 pivot_root . .
 umount -l .
 cd /
-# The modules and the clock are the host's.
+# The modules, the clock and the hardware are the host's.
 exec env -i container=unshare PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-  setpriv --bounding-set=-sys_module,-sys_time -- /usr/lib/systemd/systemd --unit=multi-user.target
+  setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio -- /usr/lib/systemd/systemd --unit=multi-user.target

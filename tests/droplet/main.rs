@@ -1,4 +1,4 @@
-//! Tests on a droplet: a whole stock Debian with systemd, dockerd, HAProxy and sshd, booted in namespaces in a
+//! Tests on a droplet: a whole stock Debian with systemd, dockerd, `HAProxy` and sshd, booted in namespaces in a
 //! few seconds, with a wire to this machine and a real registry at the other end of it.
 //!
 //! They run as root. `tests/setup` installs what they need and builds the Debian tree; without it they fail,
@@ -14,5 +14,6 @@
 mod droplet;
 mod image;
 mod registry;
+mod seed;
 mod selftest;
 mod slot;

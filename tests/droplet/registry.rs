@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::droplet::Seed;
+use crate::seed::Seed;
 use crate::slot::{cannot_run, script, stdout};
 
 const USER: &str = "tester";
@@ -21,6 +21,7 @@ const USER: &str = "tester";
 pub(crate) struct Registry {
     dir: PathBuf,
     port: u16,
+    user: &'static str,
     password: String,
     server: Option<Child>,
 }
@@ -29,7 +30,8 @@ impl Registry {
     /// Starts a registry that keeps everything under `dir`, which exists, and waits until it answers.
     pub(crate) fn start(dir: &Path) -> Self {
         let port = TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
-        let mut registry = Self { dir: dir.to_owned(), port, password: random_hex(), server: None };
+        let mut registry =
+            Self { dir: dir.to_owned(), port, user: USER, password: random_hex(), server: None };
         registry.make_certificates();
         let htpasswd = ["-nbB", USER, &registry.password];
         fs::write(dir.join("htpasswd"), stdout(Command::new("htpasswd").args(htpasswd)).trim()).unwrap();
@@ -81,7 +83,7 @@ impl Registry {
     }
 
     pub(crate) fn user(&self) -> &'static str {
-        USER
+        self.user
     }
 
     pub(crate) fn password(&self) -> &str {
@@ -130,14 +132,14 @@ impl Registry {
     /// An authority, and a certificate of it for the names and addresses the registry may be called by: this
     /// machine's end of every wire that a droplet may have.
     fn make_certificates(&self) {
-        let wires: String = (1..=254).map(|n| format!(",IP:10.213.{n}.1")).collect();
+        let wires = (1..=254).map(|n| format!("IP:10.213.{n}.1")).collect::<Vec<_>>().join(",");
         let config = format!(
             "[req]\ndistinguished_name = name\n[name]\n\
              [ca]\nbasicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n\
              subjectKeyIdentifier = hash\n\
              [server]\nbasicConstraints = critical,CA:FALSE\nkeyUsage = critical,digitalSignature\n\
              extendedKeyUsage = serverAuth\nauthorityKeyIdentifier = keyid\n\
-             subjectAltName = DNS:registry.test,DNS:localhost,IP:127.0.0.1{wires}\n"
+             subjectAltName = DNS:registry.test,DNS:localhost,IP:127.0.0.1,{wires}\n"
         );
         let at = |name: &str| self.dir.join(name).into_os_string().into_string().unwrap();
         fs::create_dir(self.dir.join("trust")).unwrap();

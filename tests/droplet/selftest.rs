@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::droplet::{Droplet, Options};
+use crate::droplet::Droplet;
 use crate::image;
 use crate::registry::Registry;
+use crate::seed::Options;
 use crate::slot::{output, sweep};
 
 /// Everything by which a droplet could outlive itself on this machine.
@@ -155,11 +157,27 @@ fn a_droplet_pulls_from_the_registry_by_digest_and_only_with_the_password() {
 }
 
 #[test]
+fn a_droplet_obeys_its_user_data() {
+    let seed = "/var/lib/cloud/seed/nocloud";
+    let user_data = "#cloud-config\nwrite_files: [{path: /srv/written, content: by cloud-init}]\nruncmd: [touch /srv/ran]\n";
+    let options = Options::default().seed(format!("{seed}/meta-data"), 0o644, "instance-id: one\n").seed(
+        format!("{seed}/user-data"),
+        0o644,
+        user_data,
+    );
+    let droplet = Droplet::boot(&options);
+    eprintln!("booted in {:?}", droplet.boot_time());
+    droplet.run(&["cloud-init", "status", "--wait"]);
+    let said = droplet.sh("cloud-init status; cat /srv/written; test -e /srv/ran");
+    assert_eq!(said, "status: done\nby cloud-init");
+}
+
+#[test]
 fn packets_reach_a_droplet_over_both_protocols_and_files_arrive_whole() {
     let droplet = Droplet::boot(&Options::default());
-    assert!(droplet.accepts(droplet.addr(), 22));
-    assert!(droplet.accepts(droplet.addr6(), 22));
-    assert!(!droplet.accepts(droplet.addr(), 23));
+    assert!(accepts((droplet.addr(), 22).into()));
+    assert!(accepts((droplet.addr6(), 22).into()));
+    assert!(!accepts((droplet.addr(), 23).into()));
     droplet.sh("ping -c1 -W2 registry.test");
 
     let dir = tempfile::tempdir().unwrap();
@@ -201,8 +219,13 @@ fn a_droplet_leaves_no_trace_when_its_test_is_killed() {
         let droplet = Droplet::boot(&Options::default());
         droplet.sh("setsid sleep 1000000 >/dev/null 2>&1 &");
         let slot = droplet.slot();
-        println!("\nbooted {} {} {} {}", slot.number, slot.warden_pid(), droplet.pid(), slot.state.display());
-        sleep(Duration::from_secs(600));
+        // In the slot's directory, for the warden to remove.
+        let store = slot.state.join("registry");
+        fs::create_dir(&store).unwrap();
+        let registry = Registry::start(&store);
+        let (number, warden, pid) = (slot.number, slot.warden_pid(), droplet.pid());
+        println!("\nbooted {number} {warden} {pid} {} {}", slot.state.display(), registry.loopback());
+        sleep(Duration::from_mins(10));
         panic!("nobody killed this test");
     }
     for with_warden in [false, true] {
@@ -225,6 +248,8 @@ fn a_droplet_leaves_no_trace_when_its_test_is_killed() {
             namespaces: namespaces(init).difference(&namespaces_of_this_test()).cloned().collect(),
         };
         assert!(traces.found().len() > 10, "the droplet is not seen: {:?}", traces.found());
+        let registry: SocketAddr = words[5].parse().unwrap();
+        assert!(accepts(registry));
         if with_warden {
             kill_process(Pid::from_raw(words[2].parse().unwrap()).unwrap(), Signal::KILL).unwrap();
         }
@@ -235,7 +260,12 @@ fn a_droplet_leaves_no_trace_when_its_test_is_killed() {
             sweep();
         }
         traces.are_gone();
+        assert!(!accepts(registry), "the registry outlives its test");
     }
+}
+
+fn accepts(addr: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&addr, Duration::from_secs(2)).is_ok()
 }
 
 /// The directory of the slot's cgroup, two levels above PID 1's own (`init.scope`).

@@ -3,11 +3,16 @@
 //! warden: a process of its own that outlives its owner for as long as the cleaning takes. Should the warden
 //! have been killed too, whoever next takes any slot empties the abandoned ones first.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+
+/// Where the locks of the slots are.
+const LOCKS: &str = "/run/bundle-tests";
 
 /// A number that one running droplet has to itself, and the warden that watches over it.
 #[derive(Debug)]
@@ -29,8 +34,8 @@ impl Slot {
                 let (state, cgroup) = (state_dir(number), cgroup_dir(number));
                 let mut owner = &lock;
                 owner.set_len(0).unwrap();
-                writeln!(owner, "{}", std::process::id()).unwrap();
-                let warden = warden(number, &lock).stdin(Stdio::piped()).spawn().unwrap();
+                writeln!(owner, "{}\n{}", state.display(), std::process::id()).unwrap();
+                let warden = warden(number, &state, &lock).stdin(Stdio::piped()).spawn().unwrap();
                 fs::create_dir_all(&state).unwrap();
                 fs::create_dir(&cgroup).unwrap();
                 return Self { number, state, cgroup, warden, _lock: lock };
@@ -84,14 +89,19 @@ impl Drop for Slot {
 /// Empties every slot whose owner and warden are both gone.
 pub(crate) fn sweep() {
     for number in 1..=254 {
-        if !lock_path(number).exists() {
+        // The lock does not survive a restart of this machine, the directory does.
+        if !lock_path(number).exists() && !state_dir(number).exists() {
             continue;
         }
-        if let Some(lock) = try_lock(number)
-            && (state_dir(number).exists() || cgroup_dir(number).exists())
-        {
-            let status = warden(number, &lock).stdin(Stdio::null()).status().unwrap();
-            assert!(status.success(), "cleaning up after droplet {number}, whose test is gone: {status}");
+        let Some(lock) = try_lock(number) else { continue };
+        // The owner's cache need not have been ours.
+        let recorded = fs::read_to_string(lock_path(number)).unwrap();
+        let recorded = recorded.lines().next().map_or_else(|| state_dir(number), PathBuf::from);
+        for state in BTreeSet::from([recorded, state_dir(number)]) {
+            if state.exists() || cgroup_dir(number).exists() {
+                let status = warden(number, &state, &lock).stdin(Stdio::null()).status().unwrap();
+                assert!(status.success(), "cleaning up after droplet {number}, whose test is gone: {status}");
+            }
         }
     }
 }
@@ -145,8 +155,9 @@ fn state_dir(number: u8) -> PathBuf {
     slots_dir().join(number.to_string())
 }
 
+/// Numbers are the machine's, whatever the cache: they name links, addresses and cgroups.
 fn lock_path(number: u8) -> PathBuf {
-    slots_dir().join(format!("{number}.lock"))
+    Path::new(LOCKS).join(format!("{number}.lock"))
 }
 
 fn wire(number: u8) -> String {
@@ -171,7 +182,7 @@ fn cgroup_root() -> PathBuf {
 /// twice.
 fn try_lock(number: u8) -> Option<File> {
     assert!(rustix::process::geteuid().is_root(), "droplets are booted by root: run this test as root");
-    fs::create_dir_all(slots_dir()).unwrap();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(LOCKS).unwrap();
     let path = lock_path(number);
     let file = File::options().create(true).truncate(false).write(true).open(&path).unwrap();
     match file.try_lock() {
@@ -183,10 +194,10 @@ fn try_lock(number: u8) -> Option<File> {
 
 /// The warden's command. It shares the lock through its standard output, so that the slot is not free before it
 /// has cleaned up; it has a session of its own, so that no Ctrl-C reaches it.
-fn warden(number: u8, lock: &File) -> Command {
+fn warden(number: u8, state: &Path, lock: &File) -> Command {
     let mut command = Command::new("setsid");
     command.arg("sh").arg(script("warden.sh"));
-    command.arg(state_dir(number)).arg(cgroup_dir(number)).arg(wire(number));
+    command.arg(state).arg(cgroup_dir(number)).arg(wire(number));
     command.stdout(lock.try_clone().unwrap());
     command
 }
