@@ -74,6 +74,9 @@ done
 pivot_root . .
 umount -l .
 cd /
+# On a machine systemd does this itself, in a container it relies on it: credentials of services are mounted in a
+# namespace of their own and propagate from there.
+mount --make-rshared /
 # The modules, the clock and the hardware are the host's.
 exec env -i container=unshare PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio -- /usr/lib/systemd/systemd --unit=multi-user.target

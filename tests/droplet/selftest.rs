@@ -173,6 +173,21 @@ fn a_droplet_obeys_its_user_data() {
 }
 
 #[test]
+fn a_droplet_gives_services_what_they_have_on_a_machine() {
+    let droplet = Droplet::boot(&Options::default().seed("/etc/secret", 0o600, "hush"));
+    assert_eq!(droplet.sh("systemctl is-system-running"), "running\n");
+    let service = "systemd-run --quiet --wait --pipe -p DynamicUser=yes -p ProtectSystem=strict -p PrivateDevices=yes \
+                   -p PrivateTmp=yes -p SystemCallFilter=@system-service -p LoadCredential=secret:/etc/secret \
+                   cat '${CREDENTIALS_DIRECTORY}/secret'";
+    assert_eq!(droplet.sh(service), "hush");
+    droplet.sh("nft add table inet own; nft list tables | grep -x 'table inet own'");
+    droplet.sh("mkdir /run/secrets; mount -t ramfs -o mode=700 ramfs /run/secrets");
+    // Nothing of the host's is to be had.
+    droplet.sh("! date --set 2020-01-01; ! sysctl -w kernel.pid_max=1000; ! test -e /dev/kmsg");
+    assert!(droplet.run_ok(&["date", "+%Y"]).trim() > "2020");
+}
+
+#[test]
 fn packets_reach_a_droplet_over_both_protocols_and_files_arrive_whole() {
     let droplet = Droplet::boot(&Options::default());
     assert!(accepts((droplet.addr(), 22).into()));
