@@ -1,0 +1,19 @@
+//! Tests on a droplet: a whole stock Debian with systemd, dockerd, `HAProxy` and sshd, booted in namespaces in a
+//! few seconds, with a wire to this machine and a real registry at the other end of it.
+//!
+//! They run as root. `tests/setup` installs what they need and builds the Debian tree; without it they fail,
+//! they do not skip. What they make they remove, whether they pass, fail or are killed (see [`slot`]).
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test ends with a panic that says what went wrong, and may look at the clock and the machine"
+)]
+
+mod droplet;
+mod image;
+mod registry;
+mod seed;
+mod selftest;
+mod slot;

@@ -1,0 +1,296 @@
+//! The harness itself: what it promises to the other tests.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::droplet::Droplet;
+use crate::image;
+use crate::registry::Registry;
+use crate::seed::Options;
+use crate::slot::{output, sweep};
+
+/// Everything by which a droplet could outlive itself on this machine.
+#[derive(Debug)]
+struct Traces {
+    number: u8,
+    state: PathBuf,
+    cgroup: PathBuf,
+    wire: String,
+    /// The identities of its namespaces, as `/proc/PID/ns` gives them.
+    namespaces: BTreeSet<PathBuf>,
+}
+
+impl Traces {
+    fn of(droplet: &Droplet) -> Self {
+        let slot = droplet.slot();
+        let namespaces = namespaces(&droplet.pid().to_string());
+        let namespaces = namespaces.difference(&namespaces_of_this_test()).cloned().collect();
+        let (state, cgroup) = (slot.state.clone(), slot.cgroup.clone());
+        Self { number: slot.number, state, cgroup, wire: slot.wire(), namespaces }
+    }
+
+    /// What of it is there now, in words.
+    fn found(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for dir in [&self.state, &self.cgroup] {
+            if dir.exists() {
+                found.push(format!("directory {}", dir.display()));
+            }
+        }
+        if Path::new("/sys/class/net").join(&self.wire).exists() {
+            found.push(format!("link {}", self.wire));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let state = self.state.to_str().unwrap();
+        found.extend(mounts.lines().filter(|line| line.contains(state)).map(|line| format!("mount {line}")));
+        let cgroup = format!("/bundle-test-{}/", self.number);
+        for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()) {
+            let name = process.file_name().unwrap().to_string_lossy().into_owned();
+            if !name.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            let inside = namespaces(&name).intersection(&self.namespaces).next().is_some();
+            let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+            if inside || cgroups.contains(&cgroup) {
+                let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
+                found.push(format!("process {name} {}", command.trim()));
+            }
+        }
+        found
+    }
+
+    /// Asserts that nothing is left, within what the kernel needs to reap the last process.
+    fn are_gone(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found = self.found();
+            if found.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left behind: {found:#?}");
+            sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn namespaces(pid: &str) -> BTreeSet<PathBuf> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/ns")) else { return BTreeSet::new() };
+    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
+}
+
+fn namespaces_of_this_test() -> BTreeSet<PathBuf> {
+    namespaces("self")
+}
+
+#[test]
+fn a_droplet_keeps_its_disk_and_its_containers_through_a_loss_of_power() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = image::tiny(dir.path(), "1", &["sleep", "1000000"]);
+    let mut droplet = Droplet::boot(&Options::default().seed("/root/seed", 0o640, "seeded"));
+    eprintln!("booted in {:?}", droplet.boot_time());
+    assert!(droplet.boot_time() < Duration::from_secs(30), "booting took {:?}", droplet.boot_time());
+
+    assert_eq!(droplet.sh("cat /root/seed; stat -c %a,%U /root/seed /root"), "seeded640,root\n700,root\n");
+    assert_eq!(
+        droplet.run_ok(&["docker", "info", "--format", "{{.Driver}} {{.CgroupVersion}}"]),
+        "overlay2 2\n"
+    );
+    droplet.sh("echo 1 >/proc/sys/net/ipv4/ip_forward; systemctl is-active docker haproxy ssh; docker compose version");
+    droplet.feed(&["docker", "load"], &image::archive(&layout, "1", "tiny:1"));
+    droplet.sh("docker run -d --name kept --restart unless-stopped tiny:1");
+    droplet.sh("docker run -d --name lost tiny:1");
+    droplet.sh("sync");
+
+    droplet.kill();
+    droplet.boot_again();
+    eprintln!("booted again in {:?}", droplet.boot_time());
+    let running =
+        "for i in $(seq 100); do docker ps --format '{{.Names}}' | grep . && exit; sleep 0.1; done; exit 1";
+    assert_eq!(droplet.sh(running), "kept\n");
+
+    droplet.sh("systemctl reboot");
+    droplet.wait_down();
+    droplet.boot_again();
+    assert_eq!(droplet.sh(running), "kept\n");
+}
+
+#[test]
+fn a_droplet_pulls_from_the_registry_by_digest_and_only_with_the_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = image::tiny(dir.path(), "1", &["echo", "hello"]);
+    let store = tempfile::tempdir().unwrap();
+    let mut registry = Registry::start(store.path());
+    let digest = registry.push_image(&layout, "1", "team/tiny");
+    let index = fs::read_to_string(layout.join("index.json")).unwrap();
+    assert!(index.contains(&digest), "{digest} is not in {index}");
+
+    let droplet = Droplet::boot(&Options::default().seeds(registry.seeds()));
+    let reference = format!("{}/team/tiny@{digest}", registry.host_port());
+    droplet.run_ok(&["docker", "pull", &reference]);
+    assert_eq!(droplet.run_ok(&["docker", "run", "--rm", &reference]), "hello\n");
+
+    droplet.sh("docker system prune -af; mv /root/.docker/config.json /root/config.json");
+    let refused = droplet.run(&["docker", "pull", &reference]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no basic auth credentials"), "{refused:?}");
+
+    droplet.sh("mv /root/config.json /root/.docker/");
+    registry.stop();
+    let refused = droplet.run(&["docker", "pull", &reference]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("connection refused"), "{refused:?}");
+    registry.start_again();
+    droplet.run_ok(&["docker", "pull", &reference]);
+
+    // The registry's authority is one that curl can be given, and the name in its certificate is right.
+    droplet.write_file("/root/ca.pem", registry.ca_pem().as_bytes(), 0o600);
+    let login = format!("{}:{}", registry.user(), registry.password());
+    let url = format!("https://{}/v2/team/tiny/tags/list", registry.host_port());
+    let tags = droplet.run_ok(&["curl", "-sSf", "--cacert", "/root/ca.pem", "-u", &login, &url]);
+    assert_eq!(tags.trim(), r#"{"name":"team/tiny","tags":["1"]}"#);
+}
+
+#[test]
+fn a_droplet_obeys_its_user_data() {
+    let seed = "/var/lib/cloud/seed/nocloud";
+    let user_data = "#cloud-config\nwrite_files: [{path: /srv/written, content: by cloud-init}]\nruncmd: [touch /srv/ran]\n";
+    let options = Options::default().seed(format!("{seed}/meta-data"), 0o644, "instance-id: one\n").seed(
+        format!("{seed}/user-data"),
+        0o644,
+        user_data,
+    );
+    let droplet = Droplet::boot(&options);
+    eprintln!("booted in {:?}", droplet.boot_time());
+    droplet.run(&["cloud-init", "status", "--wait"]);
+    let said = droplet.sh("cloud-init status; cat /srv/written; test -e /srv/ran");
+    assert_eq!(said, "status: done\nby cloud-init");
+}
+
+#[test]
+fn a_droplet_gives_services_what_they_have_on_a_machine() {
+    let droplet = Droplet::boot(&Options::default().seed("/etc/secret", 0o600, "hush"));
+    assert_eq!(droplet.sh("systemctl is-system-running"), "running\n");
+    let service = "systemd-run --quiet --wait --pipe -p DynamicUser=yes -p ProtectSystem=strict -p PrivateDevices=yes \
+                   -p PrivateTmp=yes -p SystemCallFilter=@system-service -p LoadCredential=secret:/etc/secret \
+                   cat '${CREDENTIALS_DIRECTORY}/secret'";
+    assert_eq!(droplet.sh(service), "hush");
+    droplet.sh("nft add table inet own; nft list tables | grep -x 'table inet own'");
+    droplet.sh("mkdir /run/secrets; mount -t ramfs -o mode=700 ramfs /run/secrets");
+    // Nothing of the host's is to be had.
+    droplet.sh("! date --set 2020-01-01; ! sysctl -w kernel.pid_max=1000; ! test -e /dev/kmsg");
+    assert!(droplet.run_ok(&["date", "+%Y"]).trim() > "2020");
+}
+
+#[test]
+fn packets_reach_a_droplet_over_both_protocols_and_files_arrive_whole() {
+    let droplet = Droplet::boot(&Options::default());
+    assert!(accepts((droplet.addr(), 22).into()));
+    assert!(accepts((droplet.addr6(), 22).into()));
+    assert!(!accepts((droplet.addr(), 23).into()));
+    droplet.sh("ping -c1 -W2 registry.test");
+
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+    fs::create_dir(dir.path().join("below")).unwrap();
+    fs::write(dir.path().join("below/file"), &bytes).unwrap();
+    droplet.copy_in(dir.path(), "/srv/whole");
+    droplet.copy_in(&dir.path().join("below/file"), "/srv/deep/er/one");
+    droplet.write_file("/srv/other", &bytes, 0o640);
+    droplet.sh("cmp /srv/whole/below/file /srv/deep/er/one; cmp /srv/other /srv/deep/er/one");
+    assert_eq!(droplet.sh("stat -c %a /srv/other"), "640\n");
+
+    let failed = droplet.run(&["sh", "-c", "echo out; echo err >&2; exit 3"]);
+    assert_eq!(
+        (failed.status.code(), &*failed.stdout, &*failed.stderr),
+        (Some(3), &b"out\n"[..], &b"err\n"[..])
+    );
+}
+
+#[test]
+fn a_droplet_leaves_no_trace_when_it_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = image::tiny(dir.path(), "1", &["sleep", "1000000"]);
+    let droplet = Droplet::boot(&Options::default());
+    droplet.feed(&["docker", "load"], &image::archive(&layout, "1", "tiny:1"));
+    droplet.sh("docker run -d tiny:1");
+    // One that was not started by systemd, hence is not in the droplet's cgroup.
+    droplet.sh("setsid sleep 1000000 >/dev/null 2>&1 &");
+    let traces = Traces::of(&droplet);
+    assert!(traces.found().len() > 10, "the droplet is not seen: {:?}", traces.found());
+    drop(droplet);
+    traces.are_gone();
+}
+
+#[test]
+fn a_droplet_leaves_no_trace_when_its_test_is_killed() {
+    let name = "selftest::a_droplet_leaves_no_trace_when_its_test_is_killed";
+    if std::env::var_os("BUNDLE_TEST_VICTIM").is_some() {
+        let droplet = Droplet::boot(&Options::default());
+        droplet.sh("setsid sleep 1000000 >/dev/null 2>&1 &");
+        let slot = droplet.slot();
+        // In the slot's directory, for the warden to remove.
+        let store = slot.state.join("registry");
+        fs::create_dir(&store).unwrap();
+        let registry = Registry::start(&store);
+        let (number, warden, pid) = (slot.number, slot.warden_pid(), droplet.pid());
+        println!("\nbooted {number} {warden} {pid} {} {}", slot.state.display(), registry.loopback());
+        sleep(Duration::from_mins(10));
+        panic!("nobody killed this test");
+    }
+    for with_warden in [false, true] {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture", "--test-threads=1"])
+            .env("BUNDLE_TEST_VICTIM", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let line = lines.into_iter().find(|line| line.starts_with("booted ")).expect("the victim boots");
+        let words: Vec<&str> = line.split(' ').collect();
+        let number: u8 = words[1].parse().unwrap();
+        let init = words[3];
+        let traces = Traces {
+            number,
+            state: words[4].into(),
+            cgroup: cgroup_of(init),
+            wire: format!("bundle{number}"),
+            namespaces: namespaces(init).difference(&namespaces_of_this_test()).cloned().collect(),
+        };
+        assert!(traces.found().len() > 10, "the droplet is not seen: {:?}", traces.found());
+        let registry: SocketAddr = words[5].parse().unwrap();
+        assert!(accepts(registry));
+        if with_warden {
+            kill_process(Pid::from_raw(words[2].parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        if with_warden {
+            // Any test that boots a droplet just now may get there first.
+            sweep();
+        }
+        traces.are_gone();
+        assert!(!accepts(registry), "the registry outlives its test");
+    }
+}
+
+fn accepts(addr: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&addr, Duration::from_secs(2)).is_ok()
+}
+
+/// The directory of the slot's cgroup, two levels above PID 1's own (`init.scope`).
+fn cgroup_of(pid: &str) -> PathBuf {
+    let found =
+        output(Command::new("find").args(["/sys/fs/cgroup", "-maxdepth", "2", "-name", "bundle-test-*"]));
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let all = String::from_utf8_lossy(&found.stdout).into_owned();
+    let own = all
+        .lines()
+        .find(|dir| cgroups.contains(&format!("{}/", Path::new(dir).file_name().unwrap().display())));
+    PathBuf::from(own.expect("the droplet has a cgroup"))
+}
