@@ -14,4 +14,5 @@
 pub mod artifacts;
 pub mod bundle;
 pub mod model;
+pub mod registry;
 pub mod spec;

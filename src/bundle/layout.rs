@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::Bundle;
 use super::oci::{self, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
@@ -197,6 +198,14 @@ impl Layout {
         Ok(digest)
     }
 
+    /// A blob on its way in.
+    pub fn incoming(&self, digest: Digest, size: u64) -> Result<Incoming, LayoutError> {
+        let path = self.blob_path(digest);
+        let beside = beside(&path);
+        let file = File::create(&beside).map_err(io_error("create", &beside))?;
+        Ok(Incoming { path, beside, file, digest, left: size, hasher: Sha256::new() })
+    }
+
     /// Writes a bundle and enters it in the index.
     pub fn add(&self, bundle: &Bundle) -> Result<(), LayoutError> {
         self.write_blob(bundle.layer())?;
@@ -247,6 +256,51 @@ impl Layout {
     }
 }
 
+/// A blob that is being written while its bytes come in. Dropped, or finished with the wrong bytes, it leaves nothing.
+#[derive(Debug)]
+pub struct Incoming {
+    path: PathBuf,
+    beside: PathBuf,
+    file: File,
+    digest: Digest,
+    left: u64,
+    hasher: Sha256,
+}
+
+impl Incoming {
+    /// Takes more bytes; `false` if they are more than the blob has.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<bool, LayoutError> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else { return Ok(false) };
+        self.left = left;
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(io_error("write", &self.beside))?;
+        Ok(true)
+    }
+
+    /// Gives the blob its name if its bytes are the right ones; says which digest they have.
+    pub fn finish(mut self) -> Result<Digest, LayoutError> {
+        let found = Digest::from_hasher(std::mem::take(&mut self.hasher));
+        if found == self.digest {
+            self.file.sync_all().map_err(io_error("sync", &self.beside))?;
+            fs::rename(&self.beside, &self.path).map_err(io_error("rename", &self.beside))?;
+            sync_directory(&self.path)?;
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove, and a failure has been told already.
+        drop(fs::remove_file(&self.beside));
+    }
+}
+
+/// Where a file is while it is not complete. Two processes may write the same blob at once; each renames its own.
+fn beside(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("{}.partial", std::process::id()))
+}
+
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
     let path = path.to_owned();
     move |source| LayoutError::Io { action, path, source }
@@ -260,8 +314,7 @@ fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Writes a file so that under its name there is either what was there before or all of the new bytes, on disk.
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
-    // Two processes may write the same blob at once; each renames its own.
-    let beside = path.with_added_extension(format!("{}.partial", std::process::id()));
+    let beside = beside(path);
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -276,7 +329,7 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
 }
 
 /// Makes the names in a file's directory durable.
-pub(crate) fn sync_directory(file: &Path) -> Result<(), LayoutError> {
+fn sync_directory(file: &Path) -> Result<(), LayoutError> {
     let directory = file.parent().unwrap_or(file);
     File::open(directory).and_then(|opened| opened.sync_all()).map_err(io_error("sync", directory))
 }

@@ -14,7 +14,7 @@ mod sample;
 pub mod seal;
 pub mod verified;
 
-pub use layout::{IndexEntry, Layout, LayoutError};
+pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
     ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService, Switching,
 };

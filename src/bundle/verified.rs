@@ -94,6 +94,14 @@ pub enum VerifyError {
         /// The bundle.
         bundle: Digest,
     },
+    /// A layout was named instead of a bundle, and it does not say which.
+    #[error("`{layout}` has {count} manifests where one is needed; name the bundle by its digest")]
+    NotOne {
+        /// The directory.
+        layout: String,
+        /// How many it has.
+        count: usize,
+    },
     /// The manifest has another form or another schema.
     #[error(
         "the manifest of bundle {bundle} cannot be read; it was made by another version of `bundle`, or by another program"
@@ -202,6 +210,17 @@ impl Verified<OpenedBundle> {
             }
         }
         Err(VerifyError::NoBundle { layout: layout.root().display().to_string(), bundle })
+    }
+
+    /// Opens the bundle of a layout that has one and no more.
+    pub fn the_only(layout: &Layout) -> Result<Self, VerifyError> {
+        match layout.entries()?.as_slice() {
+            [entry] => Self::by_manifest(layout, entry.manifest),
+            entries => {
+                let layout = layout.root().display().to_string();
+                Err(VerifyError::NotOne { layout, count: entries.len() })
+            }
+        }
     }
 
     /// Hands every file of the bundle to `sink`, each once, in order of store path. A file is hashed before the sink

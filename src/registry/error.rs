@@ -1,0 +1,163 @@
+//! What can go wrong between here and a registry, in the words of the person who has to do something about it.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use super::auth::AuthError;
+use crate::bundle::{LayoutError, VerifyError};
+use crate::model::Digest;
+
+/// Why a registry could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The client itself could not be made.
+    #[error("the registry client cannot be started")]
+    Runtime(#[source] io::Error),
+    /// The TLS library refused a certificate or a setting.
+    #[error("the registry client cannot be set up; is the extra CA file a PEM file with certificates?")]
+    Setup(#[source] reqwest::Error),
+    /// No answer.
+    #[error("cannot {action} `{repository}`: no answer from `{host}`")]
+    Request {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No right to do it.
+    #[error("cannot {action} `{repository}`: `{host}` asks for credentials; {hint}")]
+    Unauthorized {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// What to do.
+        hint: String,
+    },
+    /// It is not there.
+    #[error("cannot {action} `{repository}`: `{host}` does not have it{detail}")]
+    NotFound {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// What the registry says, with a colon in front.
+        detail: String,
+    },
+    /// Any other answer that is not the right one.
+    #[error("cannot {action} `{repository}`: `{host}` answers {status}{detail}")]
+    Status {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// The HTTP status.
+        status: reqwest::StatusCode,
+        /// What the registry says, with a colon in front.
+        detail: String,
+        /// How long it asks us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that does not follow the protocol, or that we do not follow for safety.
+    #[error("cannot {action} `{repository}`: the answer of `{host}` is refused, because {reason}")]
+    Refused {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// Other bytes than the digest says.
+    #[error(
+        "`{host}` gives other bytes for {expected} of `{repository}`: they have the digest {found}; nothing of them was kept"
+    )]
+    Digest {
+        /// The host.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A `bundle-<hex>` tag that somebody has moved.
+    #[error(
+        "the tag for bundle {expected} in `{repository}` leads to bundle {found}; push the right one again"
+    )]
+    OtherBundle {
+        /// The repository.
+        repository: String,
+        /// What was asked for.
+        expected: Digest,
+        /// What the tag leads to.
+        found: Digest,
+    },
+    /// A bundle's own digest does not say where it is.
+    #[error(
+        "{bundle} does not say where the bundle is; name a repository, in the profile or in the configuration of this machine"
+    )]
+    NoRepository {
+        /// The bundle.
+        bundle: Digest,
+    },
+    /// A credential file is broken.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The local directory.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// What came is not a bundle.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+impl RegistryError {
+    /// Whether another try may go better.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => !source.is_builder() && !is_tls(source),
+            Self::Status { status, .. } => {
+                matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+            }
+            _ => false,
+        }
+    }
+
+    /// How long the registry asks us to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Whether TLS failed: the same certificate will not be better in a second.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next = Error::source(error);
+    while let Some(error) = next {
+        // hyper hides it inside of an I/O error, whose `source` is that of what it holds.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<rustls::Error>() || held.is_some_and(|held| held.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

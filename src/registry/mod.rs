@@ -1,0 +1,172 @@
+//! The registry client: bundles to and from any OCI registry (distribution-spec 1.1).
+//!
+//! The only asynchronous code there is, and nobody sees it: [`Registry`] blocks. Nothing that a registry says is
+//! believed. A tag leads to a digest, a digest to bytes, and the bytes are hashed before they have a name on disk.
+
+pub mod auth;
+mod challenge;
+mod error;
+mod operations;
+pub mod reference;
+mod transport;
+
+use std::path::Path;
+
+use tokio::runtime::Runtime;
+
+pub use auth::Environment;
+pub use error::RegistryError;
+pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
+
+use crate::bundle::oci::{MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
+use crate::bundle::{Layout, Manifest, OpenedBundle, Verified, VerifyError};
+use crate::model::Digest;
+use operations::Source;
+use transport::Transport;
+
+/// How to talk to registries.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Certificates in PEM that are trusted besides the system's.
+    pub extra_ca: Option<Vec<u8>>,
+    /// Speak plain HTTP, whatever the host. Loopback hosts are asked in plain HTTP anyway if they do not speak TLS.
+    pub plain_http: bool,
+    /// Where credentials are looked for.
+    pub environment: Environment,
+}
+
+/// A client for any number of registries. It remembers tokens while it lives, and nothing longer.
+#[derive(Debug)]
+pub struct Registry {
+    runtime: Runtime,
+    transport: Transport,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// The OCI manifest's digest: `repository@sha256:…`.
+    pub oci_digest: Digest,
+    /// How many blobs the registry did not have yet.
+    pub blobs_sent: usize,
+    /// How many tags did not point at the manifest yet.
+    pub tags_moved: usize,
+}
+
+impl Registry {
+    /// A client.
+    pub fn new(options: Options) -> Result<Self, RegistryError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(RegistryError::Runtime)?;
+        let transport = Transport::new(options)?;
+        Ok(Self { runtime, transport })
+    }
+
+    /// Pushes the bundle whose OCI manifest has this digest, and tags it `bundle-<hex>` and `tag`. The bundle is
+    /// verified first; the registry is asked what it has; config and manifest go last.
+    pub fn push_bundle(
+        &self,
+        layout: &Layout,
+        oci_digest: Digest,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Pushed, RegistryError> {
+        let opened = Verified::<OpenedBundle>::by_manifest(layout, oci_digest)?;
+        let bytes = layout.read_blob(oci_digest, MAX_MANIFEST)?;
+        let oci =
+            OciManifest::parse(&bytes).map_err(|source| VerifyError::Oci { manifest: oci_digest, source })?;
+        self.runtime.block_on(async {
+            let transport = &self.transport;
+            let mut pushed = Pushed { oci_digest, blobs_sent: 0, tags_moved: 0 };
+            if transport.head_manifest(repository, &oci_digest.to_string()).await?.is_none() {
+                let layer = Source::File(layout.blob_path(oci.layer().digest));
+                for (descriptor, source) in
+                    [(oci.layer(), layer), (oci.config(), Source::Bytes(opened.config().to_vec()))]
+                {
+                    if !transport.has_blob(repository, descriptor).await? {
+                        transport.upload_blob(repository, descriptor, &source).await?;
+                        pushed.blobs_sent += 1;
+                    }
+                }
+            }
+            for name in [bundle_tag(opened.digest()).as_str(), tag.as_str()] {
+                let head = transport.head_manifest(repository, name).await?;
+                if head.and_then(|head| head.digest) != Some(oci_digest) {
+                    transport.put_manifest(repository, name, &bytes).await?;
+                    pushed.tags_moved += 1;
+                }
+            }
+            Ok(pushed)
+        })
+    }
+
+    /// Gets the bundle that `reference` means into a layout at `into`. A bundle's own digest is looked for in
+    /// `repository` under `bundle-<hex>`, and believed because the config blob has that digest.
+    pub fn pull_bundle(
+        &self,
+        reference: &Ref,
+        repository: Option<&Repository>,
+        into: &Path,
+    ) -> Result<(Layout, Verified<OpenedBundle>), RegistryError> {
+        let (repository, name, bundle) = match reference {
+            Ref::Layout(path) => {
+                let layout = Layout::open(path)?;
+                let opened = Verified::<OpenedBundle>::the_only(&layout)?;
+                return Ok((layout, opened));
+            }
+            Ref::Tag(repository, tag) => (repository, tag.to_string(), None),
+            Ref::Manifest(repository, digest) => (repository, digest.to_string(), None),
+            Ref::Bundle(bundle) => {
+                let repository = repository.ok_or(RegistryError::NoRepository { bundle: *bundle })?;
+                (repository, bundle_tag(*bundle), Some(*bundle))
+            }
+        };
+        self.runtime.block_on(self.transport.pull(repository, &name, bundle, into))
+    }
+
+    /// The digest that an image's tag means now; `latest` if it has none.
+    pub fn resolve_tag(&self, image: &Image) -> Result<Digest, RegistryError> {
+        if let Some(digest) = image.digest {
+            return Ok(digest);
+        }
+        let tag = image.tag.as_ref().map_or("latest", Tag::as_str);
+        self.runtime.block_on(self.transport.resolve(&image.repository, tag))
+    }
+}
+
+impl Transport {
+    async fn pull(
+        &self,
+        repository: &Repository,
+        name: &str,
+        bundle: Option<Digest>,
+        into: &Path,
+    ) -> Result<(Layout, Verified<OpenedBundle>), RegistryError> {
+        let bytes = self.get_manifest(repository, name).await?;
+        let oci_digest = Digest::of(&bytes);
+        let not_ours = |source| VerifyError::Oci { manifest: oci_digest, source };
+        let oci = OciManifest::parse(&bytes).map_err(not_ours)?;
+        let digest = oci.config().digest;
+        if let Some(expected) = bundle.filter(|expected| *expected != digest) {
+            return Err(RegistryError::OtherBundle {
+                repository: repository.to_string(),
+                expected,
+                found: digest,
+            });
+        }
+        let config = self.get_blob(repository, oci.config(), MAX_CONFIG).await?;
+        // Say what is wrong with the bundle before its files are fetched.
+        drop(Verified::<Manifest>::of_bytes(&config, digest)?);
+        let layout = Layout::create(into)?;
+        if layout.read_blob(oci.layer().digest, oci.layer().size).is_err() {
+            self.download_blob(repository, oci.layer(), &layout).await?;
+        }
+        layout.write_blob(&config)?;
+        layout.write_blob(&bytes)?;
+        let opened = Verified::<OpenedBundle>::by_manifest(&layout, oci_digest)?;
+        layout.enter(oci_digest, bytes.len() as u64, digest)?;
+        Ok((layout, opened))
+    }
+}
