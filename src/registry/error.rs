@@ -54,6 +54,20 @@ pub enum RegistryError {
         /// What the registry says, with a colon in front.
         detail: String,
     },
+    /// The account may not do it.
+    #[error(
+        "cannot {action} `{repository}`: `{host}` does not allow it{detail}; does the account that is logged in have the right to?"
+    )]
+    Forbidden {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// What the registry says, with a colon in front.
+        detail: String,
+    },
     /// Any other answer that is not the right one.
     #[error("cannot {action} `{repository}`: `{host}` answers {status}{detail}")]
     Status {
@@ -133,7 +147,7 @@ impl RegistryError {
         match self {
             Self::Request { source, .. } => !source.is_builder() && !is_tls(source),
             Self::Status { status, .. } => {
-                matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+                matches!(status.as_u16(), 403 | 408 | 429 | 500 | 502 | 503 | 504)
             }
             _ => false,
         }
@@ -154,7 +168,7 @@ fn is_tls(error: &reqwest::Error) -> bool {
     while let Some(error) = next {
         // hyper hides it inside of an I/O error, whose `source` is that of what it holds.
         let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>() || held.is_some_and(|held| held.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>() || held.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>) {
             return true;
         }
         next = error.source();

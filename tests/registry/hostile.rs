@@ -135,6 +135,28 @@ fn a_busy_registry_is_asked_again_and_not_for_ever() {
 }
 
 #[test]
+fn a_403_is_final_unless_it_is_about_the_rate() {
+    for (message, tries) in [("denied", 1), ("You have exceeded a secondary rate limit", 4)] {
+        let registry = Hostile::start(move |request| {
+            if is_probe(request) || request.method == "HEAD" {
+                return Answer::new("200 OK", "");
+            }
+            let body = format!(r#"{{"errors": [{{"code": "DENIED", "message": "{message}"}}]}}"#);
+            Answer::new("403 Forbidden", body)
+        });
+        let (_dir, client) = client(&registry.host());
+        let error = resolve(&client, &registry.host()).unwrap_err();
+        assert!(error.contains(message), "{error}");
+        let asked = registry
+            .requests()
+            .iter()
+            .filter(|request| request.method == "GET" && !is_probe(request))
+            .count();
+        assert_eq!(asked, tries);
+    }
+}
+
+#[test]
 fn what_the_registry_complains_about_is_shown_without_control_characters() {
     let registry = Hostile::start(|request| {
         if is_probe(request) || request.method == "HEAD" {

@@ -4,7 +4,7 @@ use std::fs;
 
 use bundle::bundle::{Bundle, Layout, OpenedBundle, Verified};
 use bundle::model::Digest;
-use bundle::registry::{Options, Ref, Registry as Client, Repository};
+use bundle::registry::{Environment, Options, Ref, Registry as Client, Repository};
 use tempfile::TempDir;
 
 use crate::registry::{PASSWORD, Registry, USER, run};
@@ -75,7 +75,12 @@ fn a_pushed_bundle_comes_back_by_tag_by_manifest_and_by_its_own_digest() {
     let into = Layout::open(&pushed.dir.path().join("to-0")).unwrap();
     let again = Verified::<OpenedBundle>::by_bundle(&into, bundle.digest()).unwrap();
     let mut unpacked = 0;
-    again.unpack(|_, _, _| Ok(unpacked += 1)).unwrap();
+    again
+        .unpack(|_, _, _| {
+            unpacked += 1;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(unpacked, 3);
 }
 
@@ -130,7 +135,7 @@ fn a_wrong_password_names_the_user_and_what_to_do() {
     for part in ["user `ana`", "docker login 127.0.0.1:", "team/app", "`shop`"] {
         assert!(message.contains(part), "{message}");
     }
-    let nobody = Options { environment: Default::default(), ..pushed.registry.options("") };
+    let nobody = Options { environment: Environment::default(), ..pushed.registry.options("") };
     let message = words(&Client::new(nobody).unwrap().resolve_tag(&image).unwrap_err());
     assert!(message.contains("asks for credentials; log in with `docker login"), "{message}");
 }

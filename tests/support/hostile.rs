@@ -91,13 +91,11 @@ fn serve(
     std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
     seen.lock().unwrap().push(request.clone());
     let answer = handler(&request);
-    let mut out = format!("HTTP/1.1 {}\r\nConnection: close\r\n", answer.status);
-    if !answer.headers.iter().any(|(name, _)| *name == "Content-Length") {
-        out += &format!("Content-Length: {}\r\n", answer.body.len());
-    }
-    for (name, value) in &answer.headers {
-        out += &format!("{name}: {value}\r\n");
-    }
+    let length = ("Content-Length", answer.body.len().to_string());
+    let own_length = answer.headers.iter().any(|(name, _)| *name == length.0);
+    let headers = answer.headers.into_iter().chain((!own_length).then_some(length));
+    let headers: String = headers.map(|(name, value)| [name, ": ", &value, "\r\n"].concat()).collect();
+    let out = format!("HTTP/1.1 {}\r\nConnection: close\r\n{headers}", answer.status);
     let mut stream = stream;
     stream.write_all(format!("{out}\r\n").as_bytes())?;
     if request.method != "HEAD" {

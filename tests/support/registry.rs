@@ -44,12 +44,9 @@ impl Registry {
         if tls {
             certificates(dir.path());
             fs::write(at("htpasswd"), run("htpasswd", &["-Bbn", USER, PASSWORD])).unwrap();
-            config += &format!(
-                "  tls:\n    certificate: {}\n    key: {}\nauth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                at("leaf.crt"),
-                at("leaf.key"),
-                at("htpasswd")
-            );
+            let (certificate, key, users) = (at("leaf.crt"), at("leaf.key"), at("htpasswd"));
+            let tls = format!("  tls:\n    certificate: {certificate}\n    key: {key}\n");
+            config = config + &tls + &format!("auth:\n  htpasswd:\n    realm: test\n    path: {users}\n");
         }
         fs::write(at("config.yml"), config).unwrap();
         let log = fs::File::create(at("log")).unwrap();
@@ -113,8 +110,8 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
