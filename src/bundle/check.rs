@@ -85,12 +85,12 @@ fn sorted<T: Ord>(
     items: impl Iterator<Item = T>,
     name: impl Fn(&T) -> String,
 ) -> Result<(), ManifestFault> {
-    let mut last = None;
+    let mut before = None;
     for item in items {
-        if last.is_some_and(|last| last >= item) {
+        if before.is_some_and(|before| before >= item) {
             return Err(ManifestFault::Unsorted { list, item: name(&item) });
         }
-        last = Some(item);
+        before = Some(item);
     }
     Ok(())
 }
@@ -112,13 +112,13 @@ fn check_artifacts(manifest: &Manifest) -> Result<(), ManifestFault> {
 
 fn check_references(manifest: &Manifest) -> Result<(), ManifestFault> {
     let files = files(manifest);
-    let file = |by: &str, path: &StorePath| match files.contains_key(path) {
-        true => Ok(()),
-        false => Err(ManifestFault::NoFile { by: by.to_owned(), path: path.to_string() }),
+    let file = |by: &str, path: &StorePath| {
+        let fault = || ManifestFault::NoFile { by: by.to_owned(), path: path.to_string() };
+        files.contains_key(path).then_some(()).ok_or_else(fault)
     };
-    let service = |by: String, service: &ServiceName| match manifest.projects.slot.contains_key(service) {
-        true => Ok(()),
-        false => Err(ManifestFault::NoService { by, service: service.to_string() }),
+    let service = |by: String, service: &ServiceName| {
+        let known = manifest.projects.slot.contains_key(service);
+        known.then_some(()).ok_or_else(|| ManifestFault::NoService { by, service: service.to_string() })
     };
     if let Some(data) = &manifest.projects.data {
         file("projects.data", &data.file)?;

@@ -74,6 +74,8 @@ pub fn from_slice_canonical<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Re
     Err(CanonicalJsonError::NotCanonical { at: common })
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Charset {
     Utf8,
@@ -127,7 +129,10 @@ fn write_string(text: &str, out: &mut String, charset: Charset) {
             '\r' => out.push_str("\\r"),
             c if c < ' ' || (charset == Charset::Ascii && c > '~') => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    out.push_str("\\u");
+                    for shift in [12, 8, 4, 0] {
+                        out.push(char::from(HEX[usize::from(*unit >> shift & 0xf)]));
+                    }
                 }
             }
             c => out.push(c),

@@ -1,5 +1,6 @@
 //! What can go wrong between here and a registry, in the words of the person who has to do something about it.
 
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
@@ -44,6 +45,20 @@ pub enum RegistryError {
     /// It is not there.
     #[error("cannot {action} `{repository}`: `{host}` does not have it{detail}")]
     NotFound {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// What the registry says, with a colon in front.
+        detail: String,
+    },
+    /// The account may not do it.
+    #[error(
+        "cannot {action} `{repository}`: `{host}` does not allow it{detail}; does the account that is logged in have the right to?"
+    )]
+    Forbidden {
         /// What was tried.
         action: String,
         /// The repository.
@@ -130,9 +145,9 @@ impl RegistryError {
     /// Whether another try may go better.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Request { source, .. } => !source.is_builder(),
+            Self::Request { source, .. } => !source.is_builder() && !is_tls(source),
             Self::Status { status, .. } => {
-                matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+                matches!(status.as_u16(), 403 | 408 | 429 | 500 | 502 | 503 | 504)
             }
             _ => false,
         }
@@ -145,4 +160,18 @@ impl RegistryError {
             _ => None,
         }
     }
+}
+
+/// Whether TLS failed: the same certificate will not be better in a second.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next = Error::source(error);
+    while let Some(error) = next {
+        // hyper hides it inside of an I/O error, whose `source` is that of what it holds.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<rustls::Error>() || held.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

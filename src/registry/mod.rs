@@ -80,7 +80,7 @@ impl Registry {
         self.runtime.block_on(async {
             let transport = &self.transport;
             let mut pushed = Pushed { oci_digest, blobs_sent: 0, tags_moved: 0 };
-            if transport.head_manifest(repository, &oci_digest.to_string()).await?.is_none() {
+            if transport.head_manifest(repository, &oci_digest.to_string(), true).await?.is_none() {
                 let layer = Source::File(layout.blob_path(oci.layer().digest));
                 for (descriptor, source) in
                     [(oci.layer(), layer), (oci.config(), Source::Bytes(opened.config().to_vec()))]
@@ -92,7 +92,7 @@ impl Registry {
                 }
             }
             for name in [bundle_tag(opened.digest()).as_str(), tag.as_str()] {
-                let head = transport.head_manifest(repository, name).await?;
+                let head = transport.head_manifest(repository, name, true).await?;
                 if head.and_then(|head| head.digest) != Some(oci_digest) {
                     transport.put_manifest(repository, name, &bytes).await?;
                     pushed.tags_moved += 1;
@@ -103,7 +103,8 @@ impl Registry {
     }
 
     /// Gets the bundle that `reference` means into a layout at `into`. A bundle's own digest is looked for in
-    /// `repository` under `bundle-<hex>`, and believed because the config blob has that digest.
+    /// `repository` under `bundle-<hex>`, and believed because the config blob has that digest. A layout is verified
+    /// where it is and nothing is copied.
     pub fn pull_bundle(
         &self,
         reference: &Ref,

@@ -20,7 +20,7 @@ const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+
 const CONTENT_DIGEST: &str = "docker-content-digest";
 /// The slowest line that an upload may have, in bytes per second, and what it may take besides.
 const SLOWEST: u64 = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bytes that can be sent, more than once if need be.
 #[derive(Debug)]
@@ -46,15 +46,17 @@ pub(super) struct Head {
 }
 
 impl Transport {
-    /// Asks for a manifest by tag or digest; nothing if it is not there.
+    /// Asks for a manifest by tag or digest; nothing if it is not there. `push`: with the right to push, for the sake
+    /// of registries that hide from others whether a repository exists.
     pub(super) async fn head_manifest(
         &self,
         repository: &Repository,
         name: &str,
+        push: bool,
     ) -> Result<Option<Head>, RegistryError> {
         let action = format!("look for the manifest `{name}` in");
         self.retry(async || {
-            let call = self.manifest_call(repository, name, Method::HEAD, &action).await?;
+            let call = Call { push, ..self.manifest_call(repository, name, Method::HEAD, &action).await? };
             let response = self.send(&call).await?;
             match response.status() {
                 StatusCode::OK => Ok(Some(Head { digest: content_digest(&response) })),
@@ -86,7 +88,7 @@ impl Transport {
 
     /// The digest that a tag means. Registries that do not say it are asked for the bytes.
     pub(super) async fn resolve(&self, repository: &Repository, tag: &str) -> Result<Digest, RegistryError> {
-        match self.head_manifest(repository, tag).await? {
+        match self.head_manifest(repository, tag, false).await? {
             Some(Head { digest: Some(digest) }) => Ok(digest),
             // Also where there is none: this one says so.
             _ => Ok(Digest::of(&self.get_manifest(repository, tag).await?)),

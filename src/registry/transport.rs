@@ -99,6 +99,10 @@ impl Call<'_> {
         let detail = complaint(response).await.map(|text| format!(": {text}")).unwrap_or_default();
         match status {
             StatusCode::NOT_FOUND => RegistryError::NotFound { action, repository, host, detail },
+            // GitHub's registry says 403 when it is asked too often.
+            StatusCode::FORBIDDEN if !detail.contains("rate limit") => {
+                RegistryError::Forbidden { action, repository, host, detail }
+            }
             _ => RegistryError::Status { action, repository, host, status, detail, retry_after },
         }
     }
@@ -203,7 +207,7 @@ impl Transport {
             }
             self.authorizations.borrow_mut().insert(key, authorization);
         }
-        if matches!(response.status().as_u16(), 408 | 429 | 500..) {
+        if matches!(response.status().as_u16(), 403 | 408 | 429 | 500..) {
             return Err(call.wrong(response).await);
         }
         Ok(response)

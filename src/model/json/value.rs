@@ -255,19 +255,19 @@ arrays! {
 pub(super) struct Members {
     variant: Option<&'static str>,
     key: Option<String>,
-    members: BTreeMap<Key, Value>,
+    object: BTreeMap<Key, Value>,
 }
 
 impl Members {
     fn put<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Error> {
-        match self.members.insert(Key(key.clone()), value.serialize(Serializer)?) {
+        match self.object.insert(Key(key.clone()), value.serialize(Serializer)?) {
             None => Ok(()),
             Some(_) => Err(Error::DuplicateKey(key)),
         }
     }
 
     fn finish(self) -> Value {
-        let object = Value::Object(self.members);
+        let object = Value::Object(self.object);
         match self.variant {
             Some(variant) => tagged(variant, object),
             None => object,

@@ -1,0 +1,105 @@
+//! A registry that answers what a test tells it to, for what no honest one does.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// What came in.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub authorization: Option<String>,
+}
+
+/// What goes out: status line, headers, body.
+pub struct Answer {
+    pub status: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// The server. Its threads end with the test's process.
+pub struct Hostile {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Hostile {
+    /// Answers every request with what `handler` says, in plain HTTP.
+    pub fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (handler, seen) = (Arc::new(handler), Arc::clone(&requests));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (handler, seen) = (Arc::clone(&handler), Arc::clone(&seen));
+                // A client that goes away, or speaks TLS, is no failure of the test.
+                thread::spawn(move || drop(serve(&stream, &*handler, &seen)));
+            }
+        });
+        Self { address, requests }
+    }
+
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn serve(
+    stream: &TcpStream,
+    handler: &dyn Fn(&Request) -> Answer,
+    seen: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut bytes = Vec::new();
+    reader.read_until(b'\n', &mut bytes)?;
+    let Ok(line) = String::from_utf8(bytes) else { return Ok(()) };
+    let mut words = line.split(' ').map(str::to_owned);
+    let (Some(method), Some(target), Some(_)) = (words.next(), words.next(), words.next()) else {
+        return Ok(());
+    };
+    let mut request = Request { method, target, authorization: None };
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "authorization" => request.authorization = Some(value.to_owned()),
+            "content-length" => length = value.parse().unwrap_or(0),
+            _ => {}
+        }
+    }
+    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    seen.lock().unwrap().push(request.clone());
+    let answer = handler(&request);
+    let length = ("Content-Length", answer.body.len().to_string());
+    let own_length = answer.headers.iter().any(|(name, _)| *name == length.0);
+    let headers = answer.headers.into_iter().chain((!own_length).then_some(length));
+    let headers: String = headers.map(|(name, value)| [name, ": ", &value, "\r\n"].concat()).collect();
+    let out = format!("HTTP/1.1 {}\r\nConnection: close\r\n{headers}", answer.status);
+    let mut stream = stream;
+    stream.write_all(format!("{out}\r\n").as_bytes())?;
+    if request.method != "HEAD" {
+        stream.write_all(&answer.body)?;
+    }
+    stream.flush()
+}
