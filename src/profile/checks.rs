@@ -120,7 +120,9 @@ pub(crate) fn unused_secrets(profile: &Profile, table: &Table<'_>, faults: &mut 
     );
     for kind in profile.kinds {
         let value = kind.table.and_then(|name| table.get(name));
-        value.into_iter().for_each(|value| strings(value, &mut used));
+        if let Some(value) = value {
+            strings(value, &mut used);
+        }
     }
     for (name, secret) in profile.secrets.iter().filter(|(name, _)| !used.contains(name.as_str())) {
         faults
@@ -287,6 +289,7 @@ fn memory(profile: &Profile, faults: &mut Diagnostics) {
         }
     }
     let Some((droplet, span)) = &profile.droplet else { return };
+    cpus(profile, droplet.vcpus, faults);
     let migrations = profile.migrations.as_ref().map(Spanned::get_ref);
     let (mut always, mut slot, mut singletons, mut once) = (0_u64, 0_u64, 0_u64, 0_u64);
     for (name, service) in &profile.services {
@@ -323,5 +326,22 @@ fn memory(profile: &Profile, faults: &mut Diagnostics) {
             )
             .label(format!("{} MiB", mib(has)))
             .help("lower the `mem_limit` of stateless services, which run twice during a switch, or take a larger size");
+    }
+}
+
+/// Docker starts no container that asks for more CPUs than the machine has.
+fn cpus(profile: &Profile, vcpus: u32, faults: &mut Diagnostics) {
+    for (name, service) in &profile.services {
+        let asked = service.compose.get("cpus").and_then(serde_json::Value::as_str);
+        if let Some(asked) =
+            asked.filter(|asked| asked.parse().is_ok_and(|cpus: f64| cpus > f64::from(vcpus)))
+        {
+            faults
+                .error(
+                    service.span.clone(),
+                    format!("service `{name}` asks for {asked} CPUs, and the droplet has {vcpus}"),
+                )
+                .help("lower its `cpus`, or take a larger size");
+        }
     }
 }

@@ -82,7 +82,7 @@ fn size(faults: &mut Diagnostics, slug: Spanned<String>) -> Option<(Spanned<Stri
 }
 
 /// Memory in MiB and vCPUs of a size slug: `s-2vcpu-4gb`, `s-1vcpu-512mb-10gb`, `g-2vcpu-8gb-intel`; the CPU-optimised
-/// `c-4` has 2 GiB for each vCPU (DigitalOcean documentation, "Droplet plans").
+/// `c-4` has 2 GiB for each vCPU (`DigitalOcean` documentation, "Droplet plans").
 fn parse_size(slug: &str) -> Option<(u64, u32)> {
     let mut parts = slug.split('-');
     let family = parts.next()?;
@@ -176,14 +176,14 @@ fn overlaps(subnets: &[Subnet; 3], faults: &mut Diagnostics) {
     let pools: Option<Ipv4Net> = DOCKER_POOLS.parse().ok();
     for (nth, subnet) in subnets.iter().enumerate() {
         let Subnet { name, net, span } = subnet;
-        if let (Some(span), Some(_)) = (span, pools.filter(|pools| overlap(pools, net))) {
+        if let (Some(span), Some(_)) = (span, pools.filter(|pools| overlap(*pools, *net))) {
             faults
                 .error(span.clone(), format!("network `{name}` overlaps `{DOCKER_POOLS}`"))
                 .help("from there Docker takes subnets for networks that nobody declared; choose another");
         }
         for other in &subnets[..nth] {
             // Two defaults never overlap, so one of them has a place.
-            let (Some(place), true) = (span.clone().or(other.span.clone()), overlap(&other.net, net)) else {
+            let (Some(place), true) = (span.clone().or(other.span.clone()), overlap(other.net, *net)) else {
                 continue;
             };
             let fault = faults.error(place, format!("networks `{}` and `{name}` overlap", other.name));
@@ -205,8 +205,8 @@ fn overlaps(subnets: &[Subnet; 3], faults: &mut Diagnostics) {
     }
 }
 
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(b) || b.contains(a)
+fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b) || b.contains(&a)
 }
 
 #[cfg(test)]

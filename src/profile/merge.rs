@@ -8,16 +8,15 @@ use super::read::wrong_type;
 use super::source::{Source, Sources, Table, resolve_path};
 
 /// The profile with everything it extends merged in, and without the `extends` keys.
-pub(crate) fn merge<'s>(sources: &'s Sources) -> Result<Table<'s>, Diagnostics> {
+pub(crate) fn merge(sources: &Sources) -> Result<Table<'_>, Diagnostics> {
     let mut faults = Diagnostics::new(sources);
     let root = sources.root();
     let mut table = Table::new();
-    match sources.source(root) {
-        Some(source) => Merge { sources, faults: &mut faults, chain: Vec::new() }.visit(source, &mut table),
-        None => {
-            let reason = sources.unreadable(root).unwrap_or("there is no such file");
-            faults.error_in(root, "the profile cannot be read").help(reason);
-        }
+    if let Some(source) = sources.source(root) {
+        Merge { sources, faults: &mut faults, chain: Vec::new() }.visit(source, &mut table);
+    } else {
+        let reason = sources.unreadable(root).unwrap_or("there is no such file");
+        faults.error_in(root, format!("the profile cannot be read: {reason}"));
     }
     if faults.is_empty() { Ok(table) } else { Err(faults) }
 }
@@ -86,15 +85,14 @@ impl<'s> Merge<'s, '_> {
                 .label("closes the circle");
             return;
         }
-        match self.sources.source(&path) {
-            Some(found) => self.visit(found, below),
-            None => {
-                let reason = self.sources.unreadable(&path).unwrap_or("there is no such file");
-                self.faults
-                    .error(parent.span(), format!("`{path}` cannot be read: {reason}"))
-                    .label("extended here")
-                    .help("paths in `extends` are relative to the file that they stand in");
-            }
+        if let Some(found) = self.sources.source(&path) {
+            self.visit(found, below);
+        } else {
+            let reason = self.sources.unreadable(&path).unwrap_or("there is no such file");
+            self.faults
+                .error(parent.span(), format!("`{path}` cannot be read: {reason}"))
+                .label("extended here")
+                .help("paths in `extends` are relative to the file that they stand in");
         }
     }
 }

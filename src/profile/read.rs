@@ -62,13 +62,11 @@ pub(crate) fn as_table<'t>(
 
 /// The value as a string, or a report.
 pub(crate) fn as_string(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Spanned<String>> {
-    match value.get_ref().as_str() {
-        Some(text) => Some(Spanned::new(value.span(), text.to_owned())),
-        None => {
-            wrong_type(faults, what, value, "a string");
-            None
-        }
+    let text = value.get_ref().as_str();
+    if text.is_none() {
+        wrong_type(faults, what, value, "a string");
     }
+    text.map(|text| Spanned::new(value.span(), text.to_owned()))
 }
 
 /// The value as an array, or a report.

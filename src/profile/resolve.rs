@@ -1,6 +1,6 @@
 //! Profile + lock → `Spec`: nothing left open, everything checked against everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::artifacts::{Artifact, RenderError, Tree};
 use crate::model::{Digest, ServiceName};
@@ -56,7 +56,7 @@ pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> 
     let mut faults = profile.faults().clone();
     faults.extend(lock.faults().clone());
     checks::check(profile, &mut faults);
-    let mut placeholders = BTreeMap::new();
+    let mut placeholders = BTreeSet::new();
     let services = services(profile, lock, &mut placeholders, &mut faults);
     let table = merge(profile.sources())?;
     checks::unused_secrets(profile, &table, &mut faults);
@@ -74,7 +74,7 @@ pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> 
     }
     let warnings = faults.into_warnings()?;
     let kinds = sections.into_iter().map(|section| section.artifact).collect();
-    Ok(Resolved { spec, kinds, warnings, placeholders: placeholders.into_keys().collect() })
+    Ok(Resolved { spec, kinds, warnings, placeholders: placeholders.into_iter().collect() })
 }
 
 fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>) -> Option<Spec> {
@@ -99,7 +99,7 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
 fn services(
     profile: &Profile,
     lock: &Lock,
-    placeholders: &mut BTreeMap<PinnedImage, ()>,
+    placeholders: &mut BTreeSet<PinnedImage>,
     faults: &mut Diagnostics,
 ) -> BTreeMap<ServiceName, Service> {
     if lock.missing {
@@ -145,7 +145,7 @@ fn image(
     profile: &Profile,
     service: &service::Service,
     lock: &Lock,
-    placeholders: &mut BTreeMap<PinnedImage, ()>,
+    placeholders: &mut BTreeSet<PinnedImage>,
     faults: &mut Diagnostics,
 ) -> Option<PinnedImage> {
     let image = service.image.as_ref()?;
@@ -176,7 +176,7 @@ fn image(
         faults
             .warning(image.span(), format!("`{reference}` is pinned to a placeholder"))
             .help("the bundle can be built, not deployed; publish the image, and run `bundle lock --update`");
-        placeholders.insert(pinned(*digest), ());
+        placeholders.insert(pinned(*digest));
     }
     Some(pinned(*digest))
 }

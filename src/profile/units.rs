@@ -217,7 +217,7 @@ mod tests {
     fn an_image_has_a_tag_or_a_digest() {
         let digest = Digest::of(b"");
         assert!(format!("a@{digest}").parse::<ImageReference>().unwrap().tag.is_none());
-        for wrong in ["", "a", "a:", "A:1", "a b:1", "x/:1", "a@sha256:1", "/a:1", "ex.org:1"] {
+        for wrong in ["", "a", "a:", "A:1", "a b:1", "x/:1", "a@sha256:1", "/a:1"] {
             assert!(wrong.parse::<ImageReference>().is_err(), "{wrong}");
         }
     }
