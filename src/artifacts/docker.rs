@@ -47,7 +47,6 @@ pub fn daemon_json() -> Result<String, RenderError> {
         "default-network-opts": {
             "bridge": { "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1" }
         },
-        "default-ulimits": { "nofile": { "Hard": 65536, "Name": "nofile", "Soft": 65536 } },
         "icc": false,
         "ip": "127.0.0.1",
         "live-restore": true,

@@ -165,7 +165,7 @@ impl Proxy {
     fn global(&self, config: &mut Config) -> Result<(), Refused> {
         config
             .section(&[raw("global")])?
-            .fixed(&["log stdout format raw local0 info", "maxconn 10000"])
+            .fixed(&["log stdout format raw local0 info", "maxconn 8000"])
             .line(&[
                 raw("stats socket"),
                 text(ADMIN_SOCKET),
