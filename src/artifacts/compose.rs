@@ -2,8 +2,8 @@
 //!
 //! State is apart from releases: `data` is brought up only when its inputs changed, and nothing in it changes with a
 //! release. A release's services stand in `blue` or `green`, named `<service>-<slot>`. Nothing is published; every
-//! service has a fixed address on networks that the activator makes. Values of a profile are literal: `$` is doubled
-//! everywhere, so that Compose interpolates nothing.
+//! service has a fixed address on networks that the activator makes. Values are spelled as Compose spells them, `$$` for
+//! a dollar sign; the profile refuses a `$` that would interpolate something of the machine's environment.
 //!
 //! This kind renders last: it mounts what the others say.
 

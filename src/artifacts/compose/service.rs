@@ -85,12 +85,12 @@ impl Model {
         }
     }
 
-    /// The service, with every `$` doubled. What it depends on and nobody has named yet stands under its own name.
+    /// The service. What it depends on and nobody has named yet stands under its own name.
     pub(super) fn finish(mut self) -> Value {
         if !self.depends_on.is_empty() {
             self.depends_on(ServiceName::to_string);
         }
-        literal_dollars(Value::Object(self.keys))
+        Value::Object(self.keys)
     }
 
     fn entry_of(&mut self, map: &str, key: &str, value: Value) {
@@ -179,16 +179,4 @@ pub(super) fn named_volumes(service: &Value) -> Vec<String> {
     let volumes = service["volumes"].as_array().map_or(&[][..], Vec::as_slice);
     let named = volumes.iter().filter(|volume| volume["type"] == "volume");
     named.filter_map(|volume| volume["source"].as_str().map(str::to_owned)).collect()
-}
-
-/// Doubles `$` in every string. Compose interpolates values, never keys (Compose specification, "Interpolation").
-fn literal_dollars(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(text.replace('$', "$$")),
-        Value::Array(items) => Value::Array(items.into_iter().map(literal_dollars).collect()),
-        Value::Object(map) => {
-            Value::Object(map.into_iter().map(|(key, value)| (key, literal_dollars(value))).collect())
-        }
-        scalar => scalar,
-    }
 }
