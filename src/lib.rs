@@ -17,6 +17,7 @@ pub mod bundle;
 pub mod cli;
 pub mod host;
 pub mod model;
+pub mod profile;
 pub mod registry;
 pub mod spec;
 pub mod store;
