@@ -13,7 +13,10 @@
 
 mod droplet;
 mod image;
+mod poster;
 mod registry;
 mod seed;
 mod selftest;
+mod site;
 mod slot;
+mod switch;

@@ -1,0 +1,138 @@
+//! The whole path on a droplet: what the scripted machine only pretends is done here by systemd, Docker, nftables and
+//! `HAProxy`, while clients post.
+
+use std::time::Instant;
+
+use crate::poster::Posters;
+use crate::site::Site;
+
+/// A release of its own: the same image, one more variable.
+fn release(name: &str) -> String {
+    format!("\n[services.backend.environment]\nGREETING = \"{name}\"\n")
+}
+
+#[test]
+fn ten_switches_lose_no_request_and_a_bad_release_goes_back_by_itself() {
+    let site = Site::open();
+    let first = site.publish(&release("first"));
+
+    let refused = site.switch(&first);
+    assert_eq!(refused.code, 20, "{refused:?}");
+    assert!(refused.err.contains("telegram_bot_token"), "{refused:?}");
+    site.droplet.feed(&["bundle", "secrets", "set", "telegram_bot_token"], b"12345:token");
+
+    let started = Instant::now();
+    let switched = site.switch(&first);
+    assert_eq!(
+        switched.code,
+        0,
+        "{}\n{}",
+        switched.err,
+        site.droplet.sh("docker ps -a; journalctl -n 60 --no-pager")
+    );
+    println!("switch 0 → 1: {:.1} s", started.elapsed().as_secs_f64());
+    println!("{}", site.bundle(&["status"]).out);
+    println!(
+        "versions: {}",
+        site.droplet
+            .sh("docker exec postgres postgres --version; docker exec redis redis-server --version; \
+                 docker exec backend-blue python3 --version; docker --version; docker compose version; \
+                 haproxy -v | head -1; nft --version; systemctl --version | head -1")
+            .replace('\n', "; ")
+    );
+
+    let door = site.door();
+    let state = [site.life("postgres"), site.life("redis")];
+    let posters = Posters::start(&door, 8);
+    for number in 2..=11 {
+        let digest = site.publish(&release(&number.to_string()));
+        let started = Instant::now();
+        let switched = site.switch(&digest);
+        assert_eq!(switched.code, 0, "switch to {number}: {switched:?}");
+        println!("switch {} → {number}: {:.1} s", number - 1, started.elapsed().as_secs_f64());
+    }
+    let seen = posters.end();
+    println!(
+        "ten switches: {} answered, {} failed, slowest {:?}",
+        seen.answered,
+        seen.failed.len(),
+        seen.slowest
+    );
+    assert!(seen.failed.is_empty(), "{:#?}", &seen.failed[..seen.failed.len().min(20)]);
+    assert_eq!(seen.releases.len(), 11, "each release answered: {:?}", seen.releases);
+    assert_eq!([site.life("postgres"), site.life("redis")], state, "the databases were not touched");
+    let count = door.get("/messages/count").unwrap();
+    assert!(
+        count.body.contains(&format!(":{}", seen.answered))
+            || count.body.contains(&format!(": {}", seen.answered)),
+        "{} were answered, stored are {}",
+        seen.answered,
+        count.body
+    );
+
+    a_bad_release_goes_back(&site);
+    going_back_and_forth(&site);
+    a_crash_of_the_machine_changes_nothing(site, &state);
+}
+
+fn a_bad_release_goes_back(site: &Site) {
+    let door = site.door();
+    let before = site.bundle(&["generations", "--json"]).out;
+    let posters = Posters::start(&door, 4);
+    let bad = site.publish("\n[services.backend.environment]\nFAIL_READY = \"1\"\n");
+    let started = Instant::now();
+    let switched = site.switch(&bad);
+    println!("a bad release: exit {} after {:.1} s", switched.code, started.elapsed().as_secs_f64());
+    let seen = posters.end();
+    assert_eq!(switched.code, 30, "{switched:?}");
+    assert!(switched.err.contains("route backend"), "{switched:?}");
+    assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
+    assert_eq!(seen.releases.len(), 1, "only the old release answered");
+    let current = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["current"].clone();
+    assert_eq!(current(&before), current(&site.bundle(&["generations", "--json"]).out));
+}
+
+fn going_back_and_forth(site: &Site) {
+    let door = site.door();
+    let posters = Posters::start(&door, 4);
+    let started = Instant::now();
+    let back = site.bundle(&["rollback"]);
+    println!("rollback: {:.1} s", started.elapsed().as_secs_f64());
+    assert_eq!(back.code, 0, "{back:?}");
+    let first = site.bundle(&["switch", "--generation", "1"]);
+    assert_eq!(first.code, 0, "{first:?}");
+    let seen = posters.end();
+    println!("going back twice: {} answered, {} failed", seen.answered, seen.failed.len());
+    assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
+    let environment =
+        site.droplet.sh("docker inspect --format '{{.Config.Env}}' $(docker ps -q --filter name=backend-)");
+    assert!(environment.contains("GREETING=first"), "{environment}");
+}
+
+fn a_crash_of_the_machine_changes_nothing(mut site: Site, state: &[String; 2]) {
+    let count = site.door().get("/messages/count").unwrap().body;
+    site.droplet.kill();
+    let started = Instant::now();
+    site.droplet.boot_again();
+    let door = site.door();
+    let ready = loop {
+        match door.get("/messages/count") {
+            Ok(answer) if answer.status == 200 => break answer,
+            last => assert!(
+                started.elapsed().as_secs() < 90,
+                "not back: {last:?}\n{}",
+                site.droplet.sh(
+                    "systemctl --failed; docker ps -a; journalctl -b -u 'bundle-*' --no-pager | tail -50"
+                )
+            ),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
+    println!("after a crash of the machine it serves again in {:.1} s", started.elapsed().as_secs_f64());
+    assert_eq!(ready.body, count, "what was stored is stored");
+    assert_ne!(site.life("postgres"), state[0], "the machine did crash");
+    let status = site.bundle(&["status"]);
+    assert!(status.out.contains("generation 1"), "{status:?}");
+    let settled = site.bundle(&["recover"]);
+    assert_eq!(settled.code, 10, "{settled:?}");
+}
