@@ -61,7 +61,7 @@ impl Artifact for Compose {
         }
         if !data.is_empty() {
             let services = data.iter().map(|(name, model)| (name.to_string(), in_data(spec, name, model)));
-            insert(tree, DATA, project("data", &["data"], services.collect()))?;
+            insert(tree, DATA, &project("data", &["data"], services.collect()))?;
         }
         let release = release(spec, &slots)?;
         for slot in Slot::BOTH {
@@ -71,7 +71,7 @@ impl Artifact for Compose {
             insert(
                 tree,
                 slot_path(slot),
-                project(slot.as_str(), &["data", slot.as_str()], services.collect()),
+                &project(slot.as_str(), &["data", slot.as_str()], services.collect()),
             )?;
         }
         tree.set_release(release);
@@ -92,9 +92,8 @@ fn secrets(name: &ServiceName, service: &Service, tree: &mut Tree) -> Result<(),
     Ok(())
 }
 
-fn insert(tree: &mut Tree, path: &str, project: Value) -> Result<(), RenderError> {
-    let yaml =
-        format::yaml::to_string(&format::json::sorted(&project)).map_err(|refused| refused.at(path))?;
+fn insert(tree: &mut Tree, path: &str, project: &Value) -> Result<(), RenderError> {
+    let yaml = format::yaml::to_string(&format::json::sorted(project)).map_err(|refused| refused.at(path))?;
     let check = ["docker", "compose", "-f", "{}", "config", "-q"];
     tree.insert(Entry::text(Compose::KIND, literal::path(path)?, yaml).check(&check)).map(drop)
 }
