@@ -36,22 +36,19 @@ netrc=/etc/bundle/netrc
 # One field of the challenge `Bearer realm="…",service="…",scope="…"`.
 field() { sed -n "s/.*[ ,]$1=\"\([^\"]*\)\".*/\1/p" "$work/challenge"; }
 
-# Registries such as GHCR want a token even for what is public (OCI distribution-spec, "Authentication").
+# Registries such as GHCR want a token even for what is public (OCI distribution-spec; Docker's token authentication).
+# It goes into a file: what stands in an argument can be read by everybody.
 token() {
-	curl --silent --show-error --proto =https --connect-timeout 10 --max-time 60 --head "$url" >"$work/head"
-	tr -d '\r' <"$work/head" | grep -i '^www-authenticate: *bearer ' >"$work/challenge" || return 1
+	: >"$work/curlrc"
+	curl --silent --show-error --proto =https --connect-timeout 10 --max-time 60 --head "$url" >"$work/head" || return
+	tr -d '\r' <"$work/head" | grep -i '^www-authenticate: *bearer ' >"$work/challenge" || return 0
 	fetch --get --data-urlencode "service=$(field service)" --data-urlencode "scope=repository:$name:pull" \
-		"$(field realm)" >"$work/token.json" || return 1
-	# Into a file: what stands in an argument can be read by everybody.
+		--output "$work/token.json" "$(field realm)" || return
 	sed -n 's/.*"\(access_\)\{0,1\}token" *: *"\([^"]*\)".*/header = "Authorization: Bearer \2"/p' \
 		"$work/token.json" >"$work/curlrc"
-	[ -s "$work/curlrc" ]
 }
 
-get() {
-	fetch --output "$work/bundle" "$url" && return
-	token && fetch --config "$work/curlrc" --output "$work/bundle" "$url"
-}
+get() { token && fetch --config "$work/curlrc" --output "$work/bundle" "$url"; }
 
 tries=0
 until get && echo "${activator#sha256:}  $work/bundle" | sha256sum --check --status; do
@@ -67,4 +64,5 @@ done
 install -m 0755 "$work/bundle" "$program.new"
 mv -f "$program.new" "$program"
 
+rm -rf "$work"
 exec "$program" switch "$bundle"

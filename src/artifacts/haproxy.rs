@@ -135,7 +135,7 @@ impl Proxy {
 
         config.section(&[raw("frontend http")])?.fixed(&["bind :80", "bind [::]:80 v6only"]);
         Self::private(&mut config, spec)?;
-        let prefix = format(format!("https://{}", spec.domain));
+        let prefix = format(&format!("https://{}", spec.domain));
         config.line(&[raw("http-request redirect prefix"), prefix, raw("code 308 unless private")])?;
         Self::use_private(&mut config, spec)?;
 
@@ -198,7 +198,7 @@ impl Proxy {
         for net in &self.exempt {
             config.line(&[raw("acl exempt src"), text(net)])?;
         }
-        let limit = text(self.requests_per_minute);
+        let limit = text(&self.requests_per_minute);
         config
             .fixed(&["http-request track-sc0 src,ipmask(32,64) unless exempt"])
             .line(&[
@@ -214,7 +214,7 @@ impl Proxy {
     fn private(config: &mut Config, spec: &Spec) -> Result<(), Refused> {
         config.fixed(&["acl here src 127.0.0.0/8 ::1", "acl private path_beg /.bundle/"]);
         for name in spec.routes.keys() {
-            config.line(&[raw("acl health path"), text(private_health_path(name))])?;
+            config.line(&[raw("acl health path"), text(&private_health_path(name))])?;
         }
         config.fixed(&["http-request return status 404 if private !here || private !health"]);
         Ok(())
@@ -223,7 +223,7 @@ impl Proxy {
     /// Sends each private path to its backend.
     fn use_private(config: &mut Config, spec: &Spec) -> Result<(), Refused> {
         for name in spec.routes.keys() {
-            let path = text(private_health_path(name));
+            let path = text(&private_health_path(name));
             config.line(&[raw("use_backend"), text(name), raw("if { path"), path, raw("}")])?;
         }
         Ok(())
@@ -280,7 +280,7 @@ fn backend(
     active: Slot,
 ) -> Result<(), Refused> {
     let (path, query) = health(&route.health)?;
-    let private = text(private_health_path(name));
+    let private = text(&private_health_path(name));
     config
         .section(&[raw("backend"), text(name)])?
         .fixed(&["balance roundrobin", "http-response del-header X-Bundle-Slot"])
@@ -305,7 +305,7 @@ fn backend(
     for slot in Slot::BOTH {
         let address = Networks::address(spec.networks.of(slot), service.hosts.slot);
         let mut server: Vec<Word> =
-            vec![raw("server"), text(slot), text(format!("{address}:{}", route.port))];
+            vec![raw("server"), text(&slot), text(&format!("{address}:{}", route.port))];
         if slot != active {
             server.push(raw("disabled"));
         }

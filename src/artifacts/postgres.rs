@@ -1,7 +1,7 @@
 //! `[postgres]` → `postgres/postgresql.conf` and `postgres/pg_hba.conf`.
 //!
 //! Valid for PostgreSQL 16 and 17. Sizes follow `PGTune`'s formulae for type `web` (`le0pard/pgtune`,
-//! `configurationSlice.js`), where memory is what this service may use, not what the droplet has. There is no TLS: the
+//! `src/features/configuration/configurationSlice.js`), where memory is what this service may use, not what the droplet has. There is no TLS: the
 //! only way to the server is the machine's own internal network.
 
 use serde::Deserialize;
@@ -109,7 +109,7 @@ struct Parallel {
 impl Parallel {
     /// From four cores up.
     fn of(vcpus: u32) -> Option<Self> {
-        (vcpus >= 4).then(|| Self { workers: vcpus, per_gather: (vcpus / 2).min(4) })
+        (vcpus >= 4).then(|| Self { workers: vcpus, per_gather: vcpus.div_ceil(2).min(4) })
     }
 }
 

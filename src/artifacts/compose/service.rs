@@ -45,7 +45,7 @@ impl Model {
         model.no_new_privileges();
         model.labels_as_map();
         model.set("environment", json!(service.environment));
-        model.environment("BUNDLE_ENVIRONMENT", spec.environment.clone());
+        model.environment("BUNDLE_ENVIRONMENT", spec.environment.replace('$', "$$"));
         model.rules(spec, tree, name, service);
         let volumes = volumes(tree, name, service);
         if !volumes.is_empty() {

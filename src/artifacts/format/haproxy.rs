@@ -25,12 +25,12 @@ pub(in crate::artifacts) fn raw(text: &'static str) -> Word {
 }
 
 /// One word from elsewhere.
-pub(in crate::artifacts) fn text(value: impl ToString) -> Word {
+pub(in crate::artifacts) fn text(value: &(impl ToString + ?Sized)) -> Word {
     Word::Text(value.to_string())
 }
 
 /// One word from elsewhere, where a log-format string is expected.
-pub(in crate::artifacts) fn format(value: impl ToString) -> Word {
+pub(in crate::artifacts) fn format(value: &(impl ToString + ?Sized)) -> Word {
     Word::Format(value.to_string())
 }
 

@@ -24,7 +24,7 @@ impl Conf {
     /// Writes a parameter. Every value is quoted: PostgreSQL reads numbers and units from a string as well.
     pub(in crate::artifacts) fn set(&mut self, key: &'static str, value: &str) -> Result<&mut Self, Refused> {
         let value = one_line(value)?.replace('\\', "\\\\").replace('\'', "''");
-        self.text.push_str(&format!("{key} = '{value}'\n"));
+        self.push(&[key, " = '", &value, "'"]);
         Ok(self)
     }
 
@@ -44,8 +44,13 @@ impl Conf {
         method: &'static str,
     ) -> Result<&mut Self, Refused> {
         let (database, user) = (hba_name(database)?, hba_name(user)?);
-        self.text.push_str(&format!("host {database} {user} {} {method}\n", network.trunc()));
+        self.push(&["host ", &database, " ", &user, " ", &network.trunc().to_string(), " ", method]);
         Ok(self)
+    }
+
+    fn push(&mut self, parts: &[&str]) {
+        self.text.extend(parts.iter().copied());
+        self.text.push('\n');
     }
 
     /// The file.
