@@ -3,20 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::Context;
 use super::report::{Code, Failure};
 use crate::bundle::{OpenedBundle, Verified};
 use crate::registry::{Environment, Options, Ref, Registry, Repository};
 
-/// `/etc/bundle/config.toml`: what a machine knows about its registry.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    /// Where a bundle's own digest is looked for.
-    repository: Option<String>,
-}
+/// The repository in which this machine finds bundles by their own digest: one line, left by the first boot.
+const REPOSITORY: &str = "/etc/bundle/repository";
 
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -64,22 +57,15 @@ impl Context<'_> {
         if let Some(named) = named {
             return Ok(Some(named.clone()));
         }
-        let path = self.store().below("/etc/bundle/config.toml");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(Failure::new(
-                    Code::Input,
-                    format!("`{}` cannot be read: {error}", path.display()),
-                ));
-            }
-        };
+        let path = self.store().below(REPOSITORY);
         let wrong = |error: &dyn std::fmt::Display| {
-            Failure::new(Code::Input, format!("`{}` is not what it should be: {error}", path.display()))
+            Failure::new(Code::Input, format!("`{}` does not name a repository: {error}", path.display()))
         };
-        let settings: Settings = toml::from_str(&text).map_err(|error| wrong(&error))?;
-        settings.repository.map(|text| text.parse()).transpose().map_err(|error| wrong(&error))
+        match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map(Some).map_err(|error| wrong(&error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(wrong(&error)),
+        }
     }
 
     /// Fetches what `reference` means into `directory`, verified.

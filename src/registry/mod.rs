@@ -6,6 +6,7 @@
 pub mod auth;
 mod challenge;
 mod error;
+mod names;
 mod operations;
 pub mod reference;
 mod transport;

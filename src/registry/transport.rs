@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use super::auth::Lookup;
 use super::challenge::{self, Challenge};
+use super::names::Names;
 use super::reference::{Repository, is_loopback};
 use super::{Options, RegistryError};
 
@@ -116,6 +118,7 @@ impl Transport {
             let mut builder = reqwest::Client::builder()
                 .user_agent(concat!("bundle/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
+                .dns_resolver(Arc::new(Names))
                 .connect_timeout(CONNECT);
             if let Some(idle) = idle {
                 builder = builder.read_timeout(idle);
