@@ -136,6 +136,9 @@ impl Layout {
         let layout = Self { root: root.to_owned() };
         let blobs = layout.blobs();
         fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
+        for name in [root, &root.join("blobs"), &blobs] {
+            sync_directory(name)?;
+        }
         if !root.join(MARKER).exists() {
             write_beside(&root.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
@@ -328,9 +331,13 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
     sync_directory(path)
 }
 
-/// Makes the names in a file's directory durable.
+/// Makes a name in its directory durable.
 fn sync_directory(file: &Path) -> Result<(), LayoutError> {
-    let directory = file.parent().unwrap_or(file);
+    let directory = match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => file,
+    };
     File::open(directory).and_then(|opened| opened.sync_all()).map_err(io_error("sync", directory))
 }
 

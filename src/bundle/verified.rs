@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::archive::{self, ArchiveError, Header};
 use super::check::{self, ManifestFault};
 use super::layout::{Layout, LayoutError};
-use super::oci::{Descriptor, MAX_CONFIG, MAX_MANIFEST, OciError, OciManifest};
+use super::oci::{Descriptor, MAX_CONFIG, MAX_MANIFEST, OciError, OciManifest, bundle_tag};
 use super::{ArtifactEntry, Manifest, gz1};
 use crate::model::json::{self, CanonicalJsonError};
 use crate::model::{Digest, Mode, StorePath};
@@ -193,7 +193,10 @@ impl Verified<OpenedBundle> {
         let manifest = Verified::<Manifest>::of_bytes(&config, digest)?.into_inner();
         let layer = oci.layer().clone();
         let mut file = layout.open_blob(layer.digest)?;
-        let (size, found) = hash(&mut file, layer.size)?;
+        let (size, found) = hash(&mut file, layer.size).map_err(|source| {
+            let path = layout.blob_path(layer.digest);
+            LayoutError::Io { action: "read", path, source }
+        })?;
         if size != layer.size || found != layer.digest {
             return Err(VerifyError::Layer { digest: layer.digest, size, found });
         }
@@ -203,10 +206,14 @@ impl Verified<OpenedBundle> {
     /// Opens the bundle with this digest, whichever manifest leads to it.
     pub fn by_bundle(layout: &Layout, bundle: Digest) -> Result<Self, VerifyError> {
         for entry in layout.entries()? {
-            // Others may keep other things in the same layout, or a name may have lost its blob.
-            let Ok(oci) = oci_manifest(layout, entry.manifest) else { continue };
-            if oci.config().digest == bundle {
-                return Self::by_manifest(layout, entry.manifest);
+            match oci_manifest(layout, entry.manifest) {
+                Ok(oci) if oci.config().digest == bundle => {
+                    return Self::by_manifest(layout, entry.manifest);
+                }
+                // Its name says that this is the one, and it is damaged.
+                Err(error) if entry.name == Some(bundle_tag(bundle)) => return Err(error),
+                // Others may keep other things in the same layout.
+                _ => {}
             }
         }
         Err(VerifyError::NoBundle { layout: layout.root().display().to_string(), bundle })
@@ -281,13 +288,9 @@ fn oci_manifest(layout: &Layout, digest: Digest) -> Result<OciManifest, VerifyEr
 }
 
 /// Size and digest of a file, read to one byte past `expected` at most.
-fn hash(file: &mut File, expected: u64) -> Result<(u64, Digest), LayoutError> {
+fn hash(file: &mut File, expected: u64) -> io::Result<(u64, Digest)> {
     let mut hashing = Hashing { inner: file.take(expected + 1), hasher: Sha256::new() };
-    let size = io::copy(&mut hashing, &mut io::sink()).map_err(|source| LayoutError::Io {
-        action: "read",
-        path: "the layer".into(),
-        source,
-    })?;
+    let size = io::copy(&mut hashing, &mut io::sink())?;
     Ok((size, Digest::from_hasher(hashing.hasher)))
 }
 

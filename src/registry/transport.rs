@@ -138,7 +138,7 @@ impl Transport {
         })
     }
 
-    /// Does `work` again while it fails in ways that pass.
+    /// Does `work` again while it fails in ways that pass, unless the registry asks for more patience than we have.
     pub(super) async fn retry<T>(
         &self,
         work: impl AsyncFn() -> Result<T, RegistryError>,
@@ -146,8 +146,11 @@ impl Transport {
         let mut wait = FIRST_WAIT;
         for _ in 1..ATTEMPTS {
             match work().await {
-                Err(error) if error.is_passing() => {
-                    tokio::time::sleep(error.retry_after().unwrap_or(wait).min(LONGEST_WAIT)).await;
+                Err(error)
+                    if error.is_passing()
+                        && error.retry_after().is_none_or(|asked| asked <= LONGEST_WAIT) =>
+                {
+                    tokio::time::sleep(error.retry_after().unwrap_or(wait)).await;
                     wait *= 2;
                 }
                 done => return done,

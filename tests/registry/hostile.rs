@@ -8,7 +8,7 @@ use bundle::registry::{Environment, Options, Registry as Client};
 use tempfile::TempDir;
 
 use crate::hostile_server::{Answer, Hostile, Request};
-use crate::{files, sample, words};
+use crate::{files, layout, sample, words};
 
 /// A client that has logged in to `host` as `ana`.
 fn client(host: &str) -> (TempDir, Client) {
@@ -95,6 +95,41 @@ fn the_authorization_stays_behind_when_a_redirect_leaves_the_host() {
 }
 
 #[test]
+fn an_upload_elsewhere_goes_without_the_authorization_and_is_begun_again_when_it_fails() {
+    let failures = AtomicUsize::new(1);
+    let storage = Hostile::start(move |_| {
+        let fails =
+            failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        Answer::new(if fails { "503 Service Unavailable" } else { "201 Created" }, "")
+    });
+    let elsewhere = storage.host();
+    let registry = Hostile::start(move |request| match (request.method.as_str(), &request.authorization) {
+        (_, None) => Answer::new("401 Unauthorized", "").header("WWW-Authenticate", r#"Basic realm="x""#),
+        ("HEAD", _) => Answer::new("404 Not Found", ""),
+        ("POST", _) => {
+            Answer::new("202 Accepted", "").header("Location", format!("http://{elsewhere}/up?state=a%2Fb"))
+        }
+        _ => Answer::new("201 Created", ""),
+    });
+    let (dir, client) = client(&registry.host());
+    let bundle = sample::bundle("x\n");
+    let source = layout(&bundle, &dir.path().join("source"));
+    let repository = format!("{}/app", registry.host()).parse().unwrap();
+    let pushed =
+        client.push_bundle(&source, bundle.oci_digest(), &repository, &"shop".parse().unwrap()).unwrap();
+    assert_eq!((pushed.blobs_sent, pushed.tags_moved), (2, 2));
+
+    let puts = storage.requests();
+    let target = |digest: &str| format!("/up?state=a%2Fb&digest={}", digest.replace(':', "%3A"));
+    let (layer, config) = (target(&bundle.layer_digest().to_string()), target(&bundle.digest().to_string()));
+    let targets: Vec<&str> = puts.iter().map(|put| put.target.as_str()).collect();
+    assert_eq!(targets, [&layer, &layer, &config], "the config goes last");
+    assert!(puts.iter().all(|put| put.method == "PUT" && put.authorization.is_none()), "{puts:?}");
+    let posts = registry.requests().iter().filter(|request| request.method == "POST").count();
+    assert_eq!(posts, 3, "each try begins anew");
+}
+
+#[test]
 fn a_redirect_to_a_host_without_tls_and_a_circle_of_them_are_refused() {
     for (location, words) in [("http://attacker.example/x", "without TLS"), ("/again", "redirects more than")]
     {
@@ -132,6 +167,27 @@ fn a_busy_registry_is_asked_again_and_not_for_ever() {
     let message = resolve(&patient, &registry.host()).unwrap_err();
     assert!(message.contains("429"), "{message}");
     assert_eq!(registry.requests().iter().filter(|request| !is_probe(request)).count(), 4);
+}
+
+#[test]
+fn a_registry_that_asks_for_an_hour_is_not_asked_again() {
+    let registry = Hostile::start(|request| {
+        if is_probe(request) {
+            return Answer::new("200 OK", "");
+        }
+        Answer::new("503 Service Unavailable", "").header("Retry-After", "3600")
+    });
+    let (_dir, client) = client(&registry.host());
+    assert!(resolve(&client, &registry.host()).unwrap_err().contains("503"));
+    assert_eq!(registry.requests().iter().filter(|request| !is_probe(request)).count(), 1);
+}
+
+#[test]
+fn a_registry_that_does_not_say_the_digest_is_asked_for_the_bytes() {
+    let registry = Hostile::start(|_| Answer::new("200 OK", "the bytes"));
+    let (_dir, client) = client(&registry.host());
+    let digest = bundle::model::Digest::of(b"the bytes").to_string();
+    assert_eq!(resolve(&client, &registry.host()), Ok(digest));
 }
 
 #[test]

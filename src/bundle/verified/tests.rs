@@ -189,11 +189,30 @@ fn a_layer_that_changes_after_it_was_verified_is_refused() {
     let (_dir, layout) = layout();
     let sealed = sample::bundle();
     let opened = Verified::by_manifest(&layout, sealed.oci_digest()).unwrap();
-    // The same files with another compression: every file is right, the layer is not.
-    let mut other = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
-    io::copy(&mut gz1::Reader::new(sealed.layer(), 1 << 20), &mut other).unwrap();
-    fs::write(layout.blob_path(sealed.layer_digest()), other.finish().unwrap()).unwrap();
-    assert!(opened.unpack(|_, _, _| Ok(())).is_err());
+    // The gzip header's OS byte: every file stays right, the layer does not.
+    let mut other = sealed.layer().to_vec();
+    other[9] = 3;
+    fs::write(layout.blob_path(sealed.layer_digest()), other).unwrap();
+    let error = opened.unpack(|_, _, _| Ok(())).unwrap_err();
+    assert!(matches!(error, UnpackError::Changed), "{error}");
+}
+
+#[test]
+fn a_damaged_manifest_under_the_right_name_is_not_reported_as_missing() {
+    let (_dir, layout) = layout();
+    let sealed = sample::bundle();
+    fs::write(layout.blob_path(sealed.oci_digest()), "damaged").unwrap();
+    let message = refusal(Verified::by_bundle(&layout, sealed.digest()));
+    assert!(message.contains("tampered with"), "{message}");
+}
+
+#[test]
+fn a_layout_with_two_bundles_does_not_say_which_is_meant() {
+    let (_dir, layout) = layout();
+    assert!(Verified::the_only(&layout).is_ok());
+    layout.enter(Digest::of(b"other"), 5, Digest::of(b"other")).unwrap();
+    let message = refusal(Verified::the_only(&layout));
+    assert!(message.contains("2 manifests where one is needed"), "{message}");
 }
 
 #[test]
