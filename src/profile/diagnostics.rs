@@ -224,11 +224,16 @@ impl std::error::Error for Diagnostics {}
 
 /// The candidate that somebody probably meant, as a sentence.
 pub(crate) fn did_you_mean<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    nearest(wrong, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The candidate that somebody probably meant: at most every third character is wrong.
+pub(crate) fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = (wrong.chars().count() / 3).max(1);
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(wrong, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+        .map(|(_, candidate)| candidate)
 }

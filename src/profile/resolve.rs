@@ -202,6 +202,9 @@ fn hosts(
         return None;
     };
     let place = lock.hosts_span(name).unwrap_or_else(|| service.span.clone());
+    if !profile.stateful_known {
+        return None;
+    }
     if !fits_placement(hosts, stateful) {
         let (is, needs) =
             if stateful { ("stateful", "one address") } else { ("stateless", "an address for each slot") };
