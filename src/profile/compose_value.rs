@@ -73,7 +73,7 @@ fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -
         faults.error(text.span(), format!("{what} must be {rule}, not `{}`", text.get_ref()));
         return None;
     }
-    literal(faults, text.span(), text.get_ref()).map(Json::from)
+    spelled(faults, text.span(), text.get_ref()).map(Json::from)
 }
 
 fn strings(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
@@ -164,7 +164,7 @@ pub(crate) fn pairs(
             faults.error(span, format!("{what} has an empty name, or one with `=`, or a NUL in it"));
             return None;
         }
-        let text = literal(faults, span.clone(), &text)?;
+        let text = spelled(faults, span.clone(), &text)?;
         Some((key, span, text))
     };
     Some(pairs.into_iter().filter_map(sound).collect())
@@ -233,7 +233,7 @@ fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
 /// A value that the schema does not model, as it is.
 pub(crate) fn untouched(faults: &mut Diagnostics, value: &Value<'_>) -> Option<Json> {
     match value.get_ref() {
-        DeValue::String(text) => literal(faults, value.span(), text).map(Json::from),
+        DeValue::String(text) => spelled(faults, value.span(), text).map(Json::from),
         DeValue::Integer(_) => {
             as_integer(faults, "the value", value).map(|number| number.into_inner().into())
         }
@@ -256,15 +256,15 @@ pub(crate) fn untouched(faults: &mut Diagnostics, value: &Value<'_>) -> Option<J
     }
 }
 
-/// What Compose would make of a text: `$$` is a dollar sign. A single `$` is refused, because Compose would fill it in
-/// from the environment of whoever runs it (Compose specification, "Interpolation"), and the same bundle would mean two
-/// things. A specification's values are literal; whoever writes Compose files doubles the sign again.
-pub(crate) fn literal(faults: &mut Diagnostics, span: Span, text: &str) -> Option<String> {
+/// A text that Compose takes as it stands: `$$` for a dollar sign. A single `$` is refused, because Compose would fill it
+/// in from the environment of whoever runs it (Compose specification, "Interpolation"), and the same bundle would mean
+/// two things.
+pub(crate) fn spelled(faults: &mut Diagnostics, span: Span, text: &str) -> Option<String> {
     if text.replace("$$", "").contains('$') {
         faults
             .error(span, "Compose would fill in `$` from the environment of the machine that it runs on")
             .help("write `$$` for a dollar sign, as in a Compose file");
         return None;
     }
-    Some(text.replace("$$", "$"))
+    Some(text.to_owned())
 }

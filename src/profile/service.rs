@@ -10,7 +10,7 @@ use crate::model::{SecretName, ServiceName, User};
 use crate::spec::Volume;
 
 use super::compose_keys::{CARRIED, MODELLED, carried, refused};
-use super::compose_value::{bytes, literal, pairs, shaped, untouched};
+use super::compose_value::{bytes, pairs, shaped, spelled, untouched};
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_array, as_string, as_table, key_text, parse, unknown, wrong_type};
 use super::source::{Span, Table, Value};
@@ -116,7 +116,7 @@ fn user(fields: &mut Fields<'_, '_>, service: &mut Service) {
                 .help("write the numbers that the image gives to this user, such as `user = \"999:999\"`");
         }
         (None, None) => {
-            if let Some(name) = literal(fields.faults, user.span(), user.get_ref()) {
+            if let Some(name) = spelled(fields.faults, user.span(), user.get_ref()) {
                 service.compose.insert("user".to_owned(), name.into());
             }
         }
@@ -201,8 +201,8 @@ fn volume(faults: &mut Diagnostics, what: &str, item: &Value<'_>) -> Option<Volu
         Some(target) => match (source_is_sound(source), options, parts.next()) {
             (true, None | Some("ro" | "rw"), None) => {
                 return Some(Volume {
-                    source: literal(faults, text.span(), source)?,
-                    target: literal(faults, text.span(), target)?,
+                    source: spelled(faults, text.span(), source)?,
+                    target: spelled(faults, text.span(), target)?,
                     read_only: options == Some("ro"),
                 });
             }
