@@ -54,6 +54,13 @@ fn placements(profile: &Profile, faults: &mut Diagnostics) {
                 .help("a stateful service runs once in any case: take it out of `singletons`");
         }
     }
+    for (name, service) in &profile.services {
+        if let Some(slot) = ["-blue", "-green"].into_iter().find(|slot| name.as_str().ends_with(slot)) {
+            faults
+                .error(service.span.clone(), format!("the name of service `{name}` ends in `{slot}`"))
+                .help("that is how the containers of the two slots are called: choose another name");
+        }
+    }
     let Some(migrations) = &profile.migrations else { return };
     let name = migrations.get_ref();
     exists(profile, name, migrations.span(), faults);

@@ -170,7 +170,23 @@ fn volumes(fields: &mut Fields<'_, '_>) -> Vec<Volume> {
     let Some(value) = fields.get("volumes") else { return Vec::new() };
     let what = fields.name_of("volumes");
     let items = as_array(fields.faults, &what, value).unwrap_or_default();
-    items.iter().filter_map(|item| volume(fields.faults, &what, item)).collect()
+    let mut volumes: Vec<(Span, Volume)> = Vec::new();
+    for item in items {
+        let Some(volume) = volume(fields.faults, &what, item) else { continue };
+        let twin = volumes.iter().find(|(_, other)| other.target == volume.target);
+        if let Some((first, _)) = twin {
+            let message = format!("{what} mounts `{}` twice", volume.target);
+            fields.faults.error(item.span(), message).also(first.clone(), "first here");
+        } else if format!("{}/", volume.target).starts_with("/run/secrets/") {
+            fields
+                .faults
+                .error(item.span(), "`/run/secrets` belongs to the service's secrets")
+                .help("name them in `secrets`, or mount this elsewhere");
+        } else {
+            volumes.push((item.span(), volume));
+        }
+    }
+    volumes.into_iter().map(|(_, volume)| volume).collect()
 }
 
 /// Compose's short syntax, `SOURCE:TARGET[:ro]`.
