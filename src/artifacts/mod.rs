@@ -71,6 +71,9 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+/// A kind's table, read.
+pub type Parsed = Result<Box<dyn Artifact>, toml::de::Error>;
+
 /// An entry of [`KINDS`].
 #[derive(Debug)]
 pub struct Kind {
@@ -79,7 +82,7 @@ pub struct Kind {
     /// Its profile table.
     pub table: Option<&'static str>,
     /// Reads the table.
-    pub parse: fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Artifact>, toml::de::Error>,
+    pub parse: fn(Spanned<DeValue<'_>>) -> Parsed,
     /// What it is without the table.
     pub absent: fn() -> Option<Box<dyn Artifact>>,
 }

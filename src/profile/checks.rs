@@ -6,6 +6,7 @@ use toml::Spanned;
 
 use crate::model::{SecretName, ServiceName};
 
+use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
 use super::read::unknown;
 use super::schema::Profile;
@@ -53,6 +54,13 @@ fn placements(profile: &Profile, faults: &mut Diagnostics) {
                 .help("a stateful service runs once in any case: take it out of `singletons`");
         }
     }
+    for (name, service) in &profile.services {
+        if let Some(slot) = ["-blue", "-green"].into_iter().find(|slot| name.as_str().ends_with(slot)) {
+            faults
+                .error(service.span.clone(), format!("the name of service `{name}` ends in `{slot}`"))
+                .help("that is how the containers of the two slots are called: choose another name");
+        }
+    }
     let Some(migrations) = &profile.migrations else { return };
     let name = migrations.get_ref();
     exists(profile, name, migrations.span(), faults);
@@ -78,6 +86,14 @@ fn routes(profile: &Profile, faults: &mut Diagnostics) {
                 )
                 .also(stateful.span(), "stateful here")
                 .help("a route leads to a stateless service, which a switch can replace");
+        }
+        if let Some(singleton) = profile.singletons.iter().find(|singleton| singleton.get_ref() == name) {
+            faults
+                .warning(placed.service.clone(), format!("route `{route}` leads to the singleton `{name}`"))
+                .also(singleton.span(), "never two at once")
+                .help(
+                    "the old one stops before the new one starts, so that every switch interrupts this route",
+                );
         }
         if let Some(migrations) =
             profile.migrations.as_ref().filter(|migrations| migrations.get_ref() == name)
@@ -196,7 +212,7 @@ fn dependencies(profile: &Profile, faults: &mut Diagnostics) {
             }
             if other == name {
                 faults.error(condition.span(), format!("`{name}` depends on itself"));
-            } else if profile.is_stateful(name) != profile.is_stateful(other) {
+            } else if profile.stateful_known && profile.is_stateful(name) != profile.is_stateful(other) {
                 let fault = faults.error(condition.span(), format!("`{name}` cannot depend on `{other}`"));
                 let span = profile.services.get(other).map(|service| service.span.clone());
                 if profile.is_stateful(other) {
@@ -242,6 +258,9 @@ fn circle<'p>(
     }
     chain.push(at);
     for (next, condition) in profile.services.get(at).into_iter().flat_map(|service| &service.depends_on) {
+        if profile.is_stateful(at) != profile.is_stateful(next) {
+            continue;
+        }
         match chain.iter().position(|name| *name == next) {
             Some(start) if next != at => {
                 let mut names: Vec<&str> = chain[start..].iter().map(|name| name.as_str()).collect();
@@ -282,7 +301,18 @@ fn image_names(profile: &Profile, faults: &mut Diagnostics) {
 /// The limits are promises that the droplet must be able to keep.
 fn memory(profile: &Profile, faults: &mut Diagnostics) {
     for (name, service) in &profile.services {
-        if !service.compose.contains_key("mem_limit") {
+        let swap = service.compose.get("memswap_limit").and_then(bytes);
+        if let (Some(memory), Some(swap)) = (service.memory, swap)
+            && swap < memory
+        {
+            faults
+                .error(
+                    service.span.clone(),
+                    format!("the `memswap_limit` of service `{name}` is below its `mem_limit`"),
+                )
+                .help("it counts memory and swap together: write the same for both, and there is no swap");
+        }
+        if service.memory.is_none() {
             faults
                 .warning(service.span.clone(), format!("service `{name}` has no `mem_limit`"))
                 .help("without one it can take the memory of all others, such as `mem_limit = \"512m\"`");

@@ -27,6 +27,9 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
         Shape::Decimal => decimal(faults, what, value),
         Shape::Size => sized(faults, what, value),
         Shape::Time => {
+            if !value.get_ref().is_str() {
+                return wrong(faults, what, value, "a duration such as `\"30s\"`");
+            }
             let text = as_string(faults, what, value)?;
             parse::<Duration>(faults, &text).map(|_| text.into_inner().into())
         }
@@ -34,6 +37,9 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
         Shape::Strings => strings(faults, what, value, Shape::Text),
         Shape::Words | Shape::Tmpfs if value.get_ref().is_array() => {
             strings(faults, what, value, if shape == Shape::Tmpfs { Shape::Path } else { Shape::Text })
+        }
+        Shape::Words | Shape::Tmpfs if !value.get_ref().is_str() => {
+            wrong(faults, what, value, "a string or a list of strings")
         }
         Shape::Words => text(faults, what, value, Shape::Text),
         Shape::Tmpfs => text(faults, what, value, Shape::Path),
@@ -67,7 +73,7 @@ fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -
         faults.error(text.span(), format!("{what} must be {rule}, not `{}`", text.get_ref()));
         return None;
     }
-    no_interpolation(faults, text.span(), text.get_ref()).then(|| text.into_inner().into())
+    spelled(faults, text.span(), text.get_ref()).map(Json::from)
 }
 
 fn strings(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
@@ -102,6 +108,9 @@ fn decimal(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
 fn sized(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Json> {
     if value.get_ref().is_integer() {
         return shaped(faults, what, value, Shape::Number(1));
+    }
+    if !value.get_ref().is_str() {
+        return wrong(faults, what, value, "a size such as `\"512m\"`");
     }
     let text = as_string(faults, what, value)?;
     parse::<Bytes>(faults, &text).map(|_| text.into_inner().into())
@@ -150,14 +159,15 @@ pub(crate) fn pairs(
         }
         _ => return wrong(faults, what, value, "a table or a list of `KEY=VALUE`"),
     }
-    pairs.retain(|(key, span, text)| {
-        let good = !key.is_empty() && !key.contains(['=', '\0']) && !text.contains('\0');
-        if !good {
-            faults.error(span.clone(), format!("{what} has an empty name, or one with `=` or a NUL in it"));
+    let sound = |(key, span, text): (String, Span, String)| {
+        if key.is_empty() || key.contains(['=', '\0']) || text.contains('\0') {
+            faults.error(span, format!("{what} has an empty name, or one with `=`, or a NUL in it"));
+            return None;
         }
-        good && no_interpolation(faults, span.clone(), text)
-    });
-    Some(pairs)
+        let text = spelled(faults, span.clone(), &text)?;
+        Some((key, span, text))
+    };
+    Some(pairs.into_iter().filter_map(sound).collect())
 }
 
 fn scalar(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<String> {
@@ -223,9 +233,7 @@ fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
 /// A value that the schema does not model, as it is.
 pub(crate) fn untouched(faults: &mut Diagnostics, value: &Value<'_>) -> Option<Json> {
     match value.get_ref() {
-        DeValue::String(text) => {
-            no_interpolation(faults, value.span(), text).then(|| Json::from(text.as_ref()))
-        }
+        DeValue::String(text) => spelled(faults, value.span(), text).map(Json::from),
         DeValue::Integer(_) => {
             as_integer(faults, "the value", value).map(|number| number.into_inner().into())
         }
@@ -248,14 +256,15 @@ pub(crate) fn untouched(faults: &mut Diagnostics, value: &Value<'_>) -> Option<J
     }
 }
 
-/// Compose fills `$NAME` from the environment of whoever runs it (Compose specification, "Interpolation"), so that the
-/// same bundle would mean two things.
-pub(crate) fn no_interpolation(faults: &mut Diagnostics, span: Span, text: &str) -> bool {
-    let good = !text.replace("$$", "").contains('$');
-    if !good {
+/// A text that Compose takes as it stands: `$$` for a dollar sign. A single `$` is refused, because Compose would fill it
+/// in from the environment of whoever runs it (Compose specification, "Interpolation"), and the same bundle would mean
+/// two things.
+pub(crate) fn spelled(faults: &mut Diagnostics, span: Span, text: &str) -> Option<String> {
+    if text.replace("$$", "").contains('$') {
         faults
             .error(span, "Compose would fill in `$` from the environment of the machine that it runs on")
-            .help("write `$$` for a dollar sign");
+            .help("write `$$` for a dollar sign, as in a Compose file");
+        return None;
     }
-    good
+    Some(text.to_owned())
 }

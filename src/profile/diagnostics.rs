@@ -6,6 +6,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{
     AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str,
 };
+use serde::Serialize;
 
 use super::source::{Sources, Span};
 
@@ -28,6 +29,17 @@ pub struct Diagnostic {
     /// Where there is no place inside a file: the file.
     file: Option<String>,
     help: Vec<String>,
+}
+
+/// Where a finding points to, as editors count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file, as it was given.
+    pub path: String,
+    /// The line, from 1; `None` if the finding is about the file as a whole.
+    pub line: Option<usize>,
+    /// The column in characters, from 1.
+    pub column: Option<usize>,
 }
 
 /// All findings about one set of sources. Rendering is a pure function of both.
@@ -72,6 +84,11 @@ impl Diagnostic {
     /// What is wrong, in one line.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What to do about it.
+    pub fn hints(&self) -> &[String] {
+        &self.help
     }
 }
 
@@ -145,6 +162,23 @@ impl Diagnostics {
         sorted.into_iter()
     }
 
+    /// Where a finding of these points to.
+    pub fn place(&self, item: &Diagnostic) -> Option<Place> {
+        if let Some(path) = &item.file {
+            return Some(Place { path: path.clone(), line: None, column: None });
+        }
+        let (span, _) = item.labels.first()?;
+        let source = self.sources.at(span.start)?;
+        let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
+        let before = &source.text[..at];
+        let line_start = before.rfind('\n').map_or(0, |line| line + 1);
+        Some(Place {
+            path: source.path.clone(),
+            line: Some(before.matches('\n').count() + 1),
+            column: Some(before[line_start..].chars().count() + 1),
+        })
+    }
+
     /// The text for people, an empty line between two findings. Without `colour` it is plain ASCII around the
     /// excerpts.
     pub fn render(&self, colour: bool) -> String {
@@ -173,6 +207,8 @@ impl Diagnostics {
             .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
         let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
         let text = renderer.render(&[group]);
+        // The renderer makes C0 and bidirectional controls visible, but leaves C1, which terminals obey too.
+        let text = text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}");
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 
@@ -224,11 +260,48 @@ impl std::error::Error for Diagnostics {}
 
 /// The candidate that somebody probably meant, as a sentence.
 pub(crate) fn did_you_mean<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    nearest(wrong, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+}
+
+/// The candidate that somebody probably meant: at most every third character is wrong.
+pub(crate) fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = (wrong.chars().count() / 3).max(1);
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(wrong, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_from_one_and_in_characters() {
+        let mut sources = Sources::new("a.toml");
+        sources.add("a.toml", "x = 1\n\"é\" = 2\n");
+        let mut faults = Diagnostics::new(&sources);
+        faults.error(13..14, "here");
+        let item = faults.iter().next().unwrap();
+        let place = Place { path: "a.toml".to_owned(), line: Some(2), column: Some(7) };
+        assert_eq!(faults.place(item), Some(place));
+    }
+
+    #[test]
+    fn a_suggestion_is_near_or_there_is_none() {
+        assert_eq!(nearest("imgae", ["image", "init"]), Some("image"));
+        assert_eq!(nearest("zzz", ["image", "init"]), None);
+    }
+
+    #[test]
+    fn what_a_profile_says_cannot_drive_a_terminal() {
+        let mut sources = Sources::new("a.toml");
+        sources.add("a.toml", "x = '\u{9b}'\n");
+        let mut faults = Diagnostics::new(&sources);
+        faults.error(0..1, "said \u{1b}[2J").label("\u{1b}[31m").help("\u{7}");
+        let text = faults.render(false);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
 }

@@ -13,7 +13,8 @@ pub(crate) fn merge(sources: &Sources) -> Result<Table<'_>, Diagnostics> {
     let root = sources.root();
     let mut table = Table::new();
     if let Some(source) = sources.source(root) {
-        Merge { sources, faults: &mut faults, chain: Vec::new() }.visit(source, &mut table);
+        Merge { sources, faults: &mut faults, chain: Vec::new(), left: MOST_LAYERS }
+            .visit(source, &mut table);
     } else {
         let reason = sources.unreadable(root).unwrap_or("there is no such file");
         faults.error_in(root, format!("the profile cannot be read: {reason}"));
@@ -44,11 +45,16 @@ fn extends<'t>(table: &'t Table<'_>, wrong: &mut dyn FnMut(&Spanned<DeValue<'_>>
     paths
 }
 
+/// Files that extend the same ones again and again would double with every step.
+const MOST_LAYERS: u32 = 64;
+
 struct Merge<'s, 'd> {
     sources: &'s Sources,
     faults: &'d mut Diagnostics,
     /// The files being visited, from the profile down.
     chain: Vec<&'s str>,
+    /// How many files may still be laid over one another.
+    left: u32,
 }
 
 impl<'s> Merge<'s, '_> {
@@ -85,6 +91,12 @@ impl<'s> Merge<'s, '_> {
                 .label("closes the circle");
             return;
         }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.faults
+                .error(parent.span(), format!("more than {MOST_LAYERS} files are laid over one another"));
+            return;
+        };
+        self.left = left;
         if let Some(found) = self.sources.source(&path) {
             self.visit(found, below);
         } else {

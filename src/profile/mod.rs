@@ -19,7 +19,7 @@ mod service;
 mod source;
 mod units;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
 pub use load::load;
 pub use lock::{Lock, Pin};
 pub use resolve::{Resolved, check, resolve};

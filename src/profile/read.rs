@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::diagnostics::{Diagnostics, did_you_mean};
+use super::diagnostics::{Diagnostics, did_you_mean, nearest};
 use super::source::{Span, Table, Value};
 
 /// A table while it is being read.
@@ -18,7 +18,16 @@ pub(crate) struct Fields<'t, 'd> {
     what: String,
     table: &'t Table<'t>,
     asked: BTreeSet<&'static str>,
+    missing: Vec<Missing>,
     pub(crate) faults: &'d mut Diagnostics,
+}
+
+/// A key that must be there and is not.
+#[derive(Debug)]
+struct Missing {
+    key: &'static str,
+    place: Option<Span>,
+    example: &'static str,
 }
 
 /// `a string`, `an integer` …: what a value is, for messages.
@@ -32,6 +41,12 @@ pub(crate) fn kind_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
+}
+
+/// `name`, or `"name"` where TOML asks for quotes.
+pub(crate) fn key_text(name: &str) -> String {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 /// Reports a value of the wrong type.
@@ -112,7 +127,7 @@ where
 
 impl<'t, 'd> Fields<'t, 'd> {
     pub(crate) fn new(what: impl Into<String>, table: &'t Table<'t>, faults: &'d mut Diagnostics) -> Self {
-        Self { what: what.into(), table, asked: BTreeSet::new(), faults }
+        Self { what: what.into(), table, asked: BTreeSet::new(), missing: Vec::new(), faults }
     }
 
     /// What messages call a key of this table.
@@ -197,18 +212,12 @@ impl<'t, 'd> Fields<'t, 'd> {
         list
     }
 
-    /// Reports that `key`, which must be there, is not; `place` is the table's own, if it has one.
-    pub(crate) fn require(&mut self, key: &'static str, place: Option<Span>, example: &str) {
-        if self.table.contains_key(key) {
-            return;
+    /// Says that `key` must be there. If it is not, [`Fields::finish`] reports it, at `place` if the table has one of
+    /// its own, unless an unknown key looks like a misspelling of it.
+    pub(crate) fn require(&mut self, key: &'static str, place: Option<Span>, example: &'static str) {
+        if !self.table.contains_key(key) {
+            self.missing.push(Missing { key, place, example });
         }
-        let message = format!("{} is missing", self.name_of(key));
-        let root = self.faults.sources().root().to_owned();
-        let fault = match place {
-            Some(span) => self.faults.error(span, message),
-            None => self.faults.error_in(&root, message),
-        };
-        fault.help(format!("write {example}"));
     }
 
     /// Reports every key that was not asked for.
@@ -218,12 +227,10 @@ impl<'t, 'd> Fields<'t, 'd> {
 
     /// The same; a key is called `noun`, and `more` are known too.
     pub(crate) fn finish_with(self, noun: &str, more: &[&str]) {
-        for (key, _) in self.table {
+        let known: BTreeSet<&str> = self.asked.iter().copied().chain(more.iter().copied()).collect();
+        let mut meant: BTreeSet<&str> = BTreeSet::new();
+        for key in self.table.keys().filter(|key| !known.contains(&**key.get_ref())) {
             let name: &str = key.get_ref();
-            if self.asked.contains(name) || more.contains(&name) {
-                continue;
-            }
-            let known: BTreeSet<&str> = self.asked.iter().copied().chain(more.iter().copied()).collect();
             unknown(
                 self.faults,
                 key.span(),
@@ -231,9 +238,25 @@ impl<'t, 'd> Fields<'t, 'd> {
                 name,
                 &known,
             );
+            meant.extend(nearest(name, known.iter().copied()));
+        }
+        for Missing { key, place, example } in &self.missing {
+            if meant.contains(key) {
+                continue;
+            }
+            let message = format!("{} is missing", self.name_of(key));
+            let root = self.faults.sources().root().to_owned();
+            let fault = match place {
+                Some(span) => self.faults.error(span.clone(), message),
+                None => self.faults.error_in(&root, message),
+            };
+            fault.help(format!("write {example}"));
         }
     }
 }
+
+/// A longer list helps nobody.
+const LONGEST_LIST: usize = 16;
 
 /// Reports an unknown name: with what was probably meant, else with what there is.
 pub(crate) fn unknown(
@@ -245,7 +268,7 @@ pub(crate) fn unknown(
 ) {
     let list = || {
         let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-        (!known.is_empty()).then(|| format!("known here: {}", known.join(", ")))
+        (1..=LONGEST_LIST).contains(&known.len()).then(|| format!("known here: {}", known.join(", ")))
     };
     let help = did_you_mean(name, known.iter().copied()).or_else(list);
     faults.error(span, message).maybe_help(help);

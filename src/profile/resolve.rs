@@ -172,11 +172,11 @@ fn image(
         }
         return None;
     };
-    if *placeholder {
+    // Said once, however many services run it.
+    if *placeholder && placeholders.insert(pinned(*digest)) {
         faults
             .warning(image.span(), format!("`{reference}` is pinned to a placeholder"))
             .help("the bundle can be built, not deployed; publish the image, and run `bundle lock --update`");
-        placeholders.insert(pinned(*digest));
     }
     Some(pinned(*digest))
 }
@@ -202,6 +202,9 @@ fn hosts(
         return None;
     };
     let place = lock.hosts_span(name).unwrap_or_else(|| service.span.clone());
+    if !profile.stateful_known {
+        return None;
+    }
     if !fits_placement(hosts, stateful) {
         let (is, needs) =
             if stateful { ("stateful", "one address") } else { ("stateless", "an address for each slot") };

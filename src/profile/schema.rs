@@ -11,7 +11,7 @@ use crate::spec::{Droplet, Route, Switching};
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
 use super::merge::merge;
-use super::read::{Fields, as_table, parse, unknown, wrong_type};
+use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::sections;
 use super::service::{self, Service};
 use super::source::{Sources, Span, Table};
@@ -31,6 +31,8 @@ pub struct Profile {
     pub(crate) droplet: Option<(Droplet, Span)>,
     pub(crate) networks: Option<[Subnet; 3]>,
     pub(crate) stateful: Vec<Spanned<ServiceName>>,
+    /// Whether `stateful` could be read: if not, nothing is said about who is.
+    pub(crate) stateful_known: bool,
     pub(crate) singletons: Vec<Spanned<ServiceName>>,
     pub(crate) migrations: Option<Spanned<ServiceName>>,
     pub(crate) services: BTreeMap<ServiceName, Service>,
@@ -86,6 +88,8 @@ impl Profile {
         let networks = top.table("networks");
         let networks = droplet::networks(networks, top.faults);
         let stateful = top.list("stateful");
+        let stateful_known = !table.contains_key("stateful")
+            || table.get("stateful").is_some_and(|value| value.get_ref().is_array());
         let singletons = top.list("singletons");
         let migrations = top.parsed("migrations");
         let services = each(&mut top, "services", service::read);
@@ -107,6 +111,7 @@ impl Profile {
             droplet,
             networks,
             stateful,
+            stateful_known,
             singletons,
             migrations,
             services,
@@ -141,6 +146,9 @@ impl Profile {
     }
 }
 
+/// Far more than a droplet runs; what searches through services and secrets relies on a bound.
+const MOST_ENTRIES: usize = 200;
+
 /// Reads the tables below `key`, each by `read`, under their names.
 fn each<N, T>(
     top: &mut Fields<'_, '_>,
@@ -153,10 +161,15 @@ where
 {
     let mut all = BTreeMap::new();
     let Some(table) = top.table(key) else { return all };
+    if let Some((name, _)) = table.iter().nth(MOST_ENTRIES) {
+        top.faults.error(name.span(), format!("`{key}` has more than {MOST_ENTRIES} entries"));
+        return all;
+    }
     for (name, value) in table {
         let text = Spanned::new(name.span(), name.get_ref().to_string());
         let parsed = parse::<N>(top.faults, &text);
-        let Some(table) = as_table(top.faults, &format!("`{key}.{}`", text.get_ref()), value) else {
+        let Some(table) = as_table(top.faults, &format!("`{key}.{}`", key_text(text.get_ref())), value)
+        else {
             continue;
         };
         let item = read(text.get_ref(), name.span(), table, top.faults);
@@ -213,7 +226,7 @@ fn repository(faults: &mut Diagnostics, table: &Table<'_>) -> Option<String> {
 }
 
 fn route(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Option<PlacedRoute> {
-    let mut fields = Fields::new(format!("`routes.{name}`"), table, faults);
+    let mut fields = Fields::new(format!("`routes.{}`", key_text(name)), table, faults);
     for (key, example) in [
         ("service", "the name of a stateless service"),
         ("port", "the port inside the container, such as `port = 8000`"),
@@ -258,7 +271,7 @@ fn route(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) ->
 }
 
 fn secret(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Secret {
-    let mut fields = Fields::new(format!("`secrets.{name}`"), table, faults);
+    let mut fields = Fields::new(format!("`secrets.{}`", key_text(name)), table, faults);
     let generate = fields.string("generate");
     let template = fields.string("template");
     fields.finish();

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use crate::artifacts::{Artifact, Kind, Problem};
 
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostics, nearest};
 use super::read::{as_table, unknown};
 use super::source::{Span, Table, Value};
 
@@ -41,12 +41,11 @@ pub(crate) fn read(kinds: &[Kind], table: &Table<'_>, faults: &mut Diagnostics) 
 /// Reports what a kind finds wrong between its table and the rest.
 pub(crate) fn report(section: &Section, problem: Problem, table: &Table<'_>, faults: &mut Diagnostics) {
     let own = section.table.and_then(|name| table.get_key_value(name));
-    let fault = match own {
-        Some((key, value)) => faults.error(place(key.span(), value, &problem.at), problem.message),
-        None => {
-            let root = faults.sources().root().to_owned();
-            faults.error_in(&root, problem.message)
-        }
+    let fault = if let Some((key, value)) = own {
+        faults.error(place(key.span(), value, &problem.at), problem.message)
+    } else {
+        let root = faults.sources().root().to_owned();
+        faults.error_in(&root, problem.message)
     };
     fault.maybe_help(problem.hint);
 }
@@ -89,7 +88,8 @@ fn section(
         let message = error.message().trim();
         let span = error.span().unwrap_or_else(|| key.clone());
         if let Some(field) = quoted_after(message, "missing field ") {
-            if !removed.contains(field) {
+            let misspelt = || nearest(field, removed.iter().map(String::as_str)).is_some();
+            if !removed.contains(field) && !misspelt() {
                 let place = if span.is_empty() || span == value.span() { key.clone() } else { span };
                 faults.error(place, format!("`{field}` is missing in `{name}`"));
             }

@@ -10,9 +10,9 @@ use crate::model::{SecretName, ServiceName, User};
 use crate::spec::Volume;
 
 use super::compose_keys::{CARRIED, MODELLED, carried, refused};
-use super::compose_value::{bytes, no_interpolation, pairs, shaped, untouched};
+use super::compose_value::{bytes, pairs, shaped, spelled, untouched};
 use super::diagnostics::Diagnostics;
-use super::read::{Fields, as_array, as_string, as_table, parse, unknown, wrong_type};
+use super::read::{Fields, as_array, as_string, as_table, key_text, parse, unknown, wrong_type};
 use super::source::{Span, Table, Value};
 use super::units::ImageReference;
 
@@ -29,14 +29,14 @@ pub(crate) struct Service {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) depends_on: BTreeMap<ServiceName, Spanned<String>>,
-    /// In bytes.
+    /// `mem_limit` in bytes; `None` if there is none, zero if what there is has been reported.
     pub(crate) memory: Option<u64>,
     pub(crate) compose: Map<String, Json>,
 }
 
 /// Reads a service.
 pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Service {
-    let mut fields = Fields::new(format!("`services.{name}`"), table, faults);
+    let mut fields = Fields::new(format!("`services.{}`", key_text(name)), table, faults);
     fields.require("image", Some(span.clone()), "`image = \"NAME:TAG\"`");
     let mut compose = Map::new();
     for &(key, shape) in MODELLED {
@@ -52,7 +52,9 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
         environment: environment(&mut fields),
         volumes: volumes(&mut fields),
         depends_on: depends_on(&mut fields),
-        memory: compose.get("mem_limit").and_then(bytes),
+        memory: table
+            .contains_key("mem_limit")
+            .then(|| compose.get("mem_limit").and_then(bytes).unwrap_or_default()),
         compose,
     };
     user(&mut fields, &mut service);
@@ -114,8 +116,8 @@ fn user(fields: &mut Fields<'_, '_>, service: &mut Service) {
                 .help("write the numbers that the image gives to this user, such as `user = \"999:999\"`");
         }
         (None, None) => {
-            if no_interpolation(fields.faults, user.span(), user.get_ref()) {
-                service.compose.insert("user".to_owned(), user.into_inner().into());
+            if let Some(name) = spelled(fields.faults, user.span(), user.get_ref()) {
+                service.compose.insert("user".to_owned(), name.into());
             }
         }
     }
@@ -168,7 +170,23 @@ fn volumes(fields: &mut Fields<'_, '_>) -> Vec<Volume> {
     let Some(value) = fields.get("volumes") else { return Vec::new() };
     let what = fields.name_of("volumes");
     let items = as_array(fields.faults, &what, value).unwrap_or_default();
-    items.iter().filter_map(|item| volume(fields.faults, &what, item)).collect()
+    let mut volumes: Vec<(Span, Volume)> = Vec::new();
+    for item in items {
+        let Some(volume) = volume(fields.faults, &what, item) else { continue };
+        let twin = volumes.iter().find(|(_, other)| other.target == volume.target);
+        if let Some((first, _)) = twin {
+            let message = format!("{what} mounts `{}` twice", volume.target);
+            fields.faults.error(item.span(), message).also(first.clone(), "first here");
+        } else if format!("{}/", volume.target).starts_with("/run/secrets/") {
+            fields
+                .faults
+                .error(item.span(), "`/run/secrets` belongs to the service's secrets")
+                .help("name them in `secrets`, or mount this elsewhere");
+        } else {
+            volumes.push((item.span(), volume));
+        }
+    }
+    volumes.into_iter().map(|(_, volume)| volume).collect()
 }
 
 /// Compose's short syntax, `SOURCE:TARGET[:ro]`.
@@ -198,10 +216,9 @@ fn volume(faults: &mut Diagnostics, what: &str, item: &Value<'_>) -> Option<Volu
         }
         Some(target) => match (source_is_sound(source), options, parts.next()) {
             (true, None | Some("ro" | "rw"), None) => {
-                let text = no_interpolation(faults, text.span(), text.get_ref());
-                return text.then(|| Volume {
-                    source: source.to_owned(),
-                    target: target.to_owned(),
+                return Some(Volume {
+                    source: spelled(faults, text.span(), source)?,
+                    target: spelled(faults, text.span(), target)?,
                     read_only: options == Some("ro"),
                 });
             }

@@ -40,6 +40,7 @@ pub(crate) struct Postgres {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "most is only read")]
 pub(crate) struct Redis {
     service: String,
     maxmemory: String,
@@ -60,7 +61,6 @@ pub(crate) enum Policy {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(dead_code, reason = "only read")]
 pub(crate) struct Proxy {
     min_tls: String,
     requests_per_minute: u32,

@@ -126,6 +126,14 @@ web = {{ data_blue = 255, data_green = 12, slot = 13 }}
 }
 
 #[test]
+fn a_lock_that_gives_a_number_twice() {
+    insta::assert_snapshot!(with_lock(
+        "schema = 1\n[hosts]\na = { data_blue = 10, data_green = 11, slot = 10 }\n\
+         b = { data_blue = 12, data_green = 13, slot = 11 }\n"
+    ));
+}
+
+#[test]
 fn a_lock_of_another_time() {
     insta::assert_snapshot!(with_lock("schema = 2\n"));
 }

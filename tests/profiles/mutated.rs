@@ -106,7 +106,9 @@ proptest! {
         for (nth, (path, text)) in FILES.iter().enumerate() {
             let mut chars: Vec<char> = text.chars().collect();
             if nth == file {
-                mutations.iter().for_each(|mutation| mutation.apply(&mut chars));
+                for mutation in &mutations {
+ mutation.apply(&mut chars);
+}
             }
             sources.add(path, &chars.into_iter().collect::<String>());
         }
