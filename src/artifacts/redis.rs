@@ -142,10 +142,11 @@ impl Redis {
     }
 
     /// Redis accepts no comment in an ACL file. The order counts: `resetchannels` behind `&app:*` would take it away
-    /// again, and `+info` has to follow `-@dangerous` (Redis documentation, "ACL").
+    /// again, and `+info` has to follow `-@dangerous` (Redis documentation, "ACL"). `resetpass`, not `nopass`: protected
+    /// mode turns everybody away who is not on the loopback as long as the default user has `nopass`.
     fn acl(&self) -> String {
         format!(
-            "user default off nopass -@all\n\
+            "user default off resetpass -@all\n\
              user app on #{{{{ {} | sha256 }}}} ~app:* resetchannels &app:* \
              +@read +@write +@connection +@transaction +@pubsub +@keyspace -@dangerous -@admin +info\n",
             self.password

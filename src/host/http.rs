@@ -7,14 +7,18 @@ use std::time::Duration;
 use crate::model::Digest;
 
 const LIMIT: Duration = Duration::from_secs(5);
-/// The most that is read: the head of an answer. Its body is not looked at.
+/// The most that is read: the head of an answer, and what of its body comes with it.
 const LONGEST: u64 = 64 * 1024;
+/// How many characters of a body are quoted.
+const SAYS: usize = 300;
 
-/// The head of an answer.
+/// An answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
+    /// The beginning of its body, as far as it came with the head: a readiness answer often says what is not ready.
+    says: String,
 }
 
 pub(super) fn get(address: SocketAddr, path: &str, host: &str) -> Result<Answer, String> {
@@ -44,7 +48,12 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {
         Ok(httparse::Status::Partial) => Ok(None),
-        Ok(httparse::Status::Complete(_)) => Ok(Some(Answer {
+        Ok(httparse::Status::Complete(head)) => Ok(Some(Answer {
+            says: String::from_utf8_lossy(&bytes[head..])
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(SAYS)
+                .collect(),
             status: response.code.unwrap_or_default(),
             headers: response
                 .headers
@@ -70,7 +79,8 @@ impl Answer {
     /// 200, and from the release that was meant.
     pub(super) fn ready(&self, release_header: Option<&str>, release: &Digest) -> Result<(), String> {
         if self.status != 200 {
-            return Err(format!("answers {}", self.status));
+            let says = if self.says.is_empty() { String::new() } else { format!(": {}", self.says) };
+            return Err(format!("answers {}{says}", self.status));
         }
         let Some(name) = release_header else { return Ok(()) };
         match self.header(&name.to_ascii_lowercase()) {

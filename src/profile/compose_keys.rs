@@ -13,7 +13,7 @@ pub(crate) enum Shape {
     Flag,
     /// A whole number, at least this.
     Number(i64),
-    /// A positive decimal number, as a number or a string. Carried as a string: a bundle has no floats.
+    /// A decimal number, as a number or a string. Carried as a string: a bundle has no floats.
     Decimal,
     /// `512m`.
     Size,

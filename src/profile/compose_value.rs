@@ -86,7 +86,7 @@ fn strings(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape
 }
 
 /// `cpus`: as text, because a bundle's canonical JSON has integers only (RFC 8785 would allow floats, and every
-/// implementation would have to agree on their shortest form).
+/// implementation would have to agree on their shortest form). 0 means no limit (Compose specification, `cpus`).
 fn decimal(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Json> {
     let text = match value.get_ref() {
         DeValue::String(text) => text.as_ref(),
@@ -95,12 +95,9 @@ fn decimal(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
         _ => return wrong(faults, what, value, "a number or a string"),
     };
     let good = text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-        && text.parse::<f64>().is_ok_and(|number| number > 0.0 && number < 1024.0);
+        && text.parse::<f64>().is_ok_and(|number| (0.0..1024.0).contains(&number));
     if !good {
-        faults.error(
-            value.span(),
-            format!("{what} must be a positive decimal number such as `0.5`, not `{text}`"),
-        );
+        faults.error(value.span(), format!("{what} must be a decimal number such as `0.5`, not `{text}`"));
     }
     good.then(|| text.into())
 }

@@ -74,7 +74,8 @@ impl Site {
         site
     }
 
-    /// Writes the overlay profile, with `extra` at its end.
+    /// Writes the overlay profile, with `extra` at its end. The kernel that droplets in namespaces run on may have no
+    /// CPU controller, and Docker refuses a limit that it cannot set: 0 is none (Docker Engine API, `NanoCpus`).
     pub(crate) fn overlay(&self, extra: &str) {
         let host = self.registry.host_port();
         let text = format!(
@@ -97,18 +98,23 @@ drain = "1s"
 
 [services.postgres]
 image = "{host}/postgres:latest"
+cpus = "0"
 
 [services.redis]
 image = "{host}/redis:latest"
+cpus = "0"
 
 [services.backend]
 image = "{host}/marketplace:latest"
+cpus = "0"
 
 [services.worker]
 image = "{host}/marketplace:latest"
+cpus = "0"
 
 [services.migrate]
 image = "{host}/marketplace:latest"
+cpus = "0"
 {extra}"#
         );
         self.droplet.write_file(&format!("{SITE}/droplet.toml"), text.as_bytes(), 0o644);
