@@ -16,6 +16,16 @@ fn the_readme_shows_what_the_program_prints() {
     let readme = file("README.md");
     let digest = stdout(&["build", "production"]);
     assert!(readme.contains(&digest), "README.md, \"Build one\": the digest of `production` is now {digest}");
+    let listed = stdout(&["show", "production"]);
+    for shown in readme.lines().filter_map(|line| line.strip_suffix(" B  …")) {
+        let shown = shown.trim_start();
+        let path = shown.split(' ').next().unwrap();
+        let is: Vec<_> = listed.lines().map(str::trim_start).filter(|line| line.starts_with(path)).collect();
+        assert!(
+            is.iter().any(|line| line.starts_with(shown)),
+            "README.md, \"Look inside\": it is now {is:?}"
+        );
+    }
     let checked = stdout(&["check", "production"]);
     assert!(readme.contains(&checked), "README.md, \"Five minutes\": it is now {checked}");
 }
