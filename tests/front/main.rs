@@ -6,6 +6,7 @@
     reason = "a test may, and what it prints is asked for"
 )]
 
+mod dependencies;
 mod documents;
 mod flake;
 mod help;
