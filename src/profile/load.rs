@@ -1,4 +1,5 @@
 //! The only function of this module tree that touches the disk: a path → every text that the profile is made of.
+#![expect(clippy::disallowed_methods, reason = "reading a profile is this file's job")]
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
