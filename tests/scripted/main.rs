@@ -2,7 +2,10 @@
 //! and a machine that is a JSON file below `--root`. It proves decisions and their order, nothing about the real thing.
 //!
 //! `run/scripted/script.json` says what goes wrong, `run/scripted/machine.json` is the machine.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's program may")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "a test's program may")]
+
+#[path = "../support/world.rs"]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -51,6 +54,11 @@ struct Machine {
     containers: BTreeMap<String, Container>,
     networks: BTreeSet<String>,
     units: BTreeMap<String, String>,
+    /// What PID 1 knows: the units in `/etc` and where their links led at the last `daemon-reload`.
+    daemon: BTreeMap<String, String>,
+    /// What each unit found when it was last started, restarted or reloaded: the files of the current view and where
+    /// in the store they lay.
+    loaded: BTreeMap<String, BTreeMap<String, String>>,
     routes: BTreeMap<String, String>,
     timers: BTreeSet<u64>,
     images: BTreeSet<String>,
@@ -124,6 +132,7 @@ impl Scripted {
     }
 
     fn do_it(&mut self, effect: &Effect) -> Result<(), HostError> {
+        let store_root = self.root.join("../..");
         let machine = &mut self.machine;
         match effect {
             Effect::EnsureNetwork { network } => {
@@ -157,10 +166,18 @@ impl Scripted {
                     }
                 }
             }
-            Effect::DaemonReload => machine.daemon_reloads += 1,
+            Effect::DaemonReload => {
+                machine.daemon_reloads += 1;
+                machine.daemon = world::units(&store_root);
+            }
             Effect::Unit { verb, unit } => {
                 let state = if *verb == UnitVerb::Stop { "inactive" } else { "active" };
                 machine.units.insert(unit.to_string(), state.to_owned());
+                if *verb == UnitVerb::Stop {
+                    machine.loaded.remove(unit.as_str());
+                } else {
+                    machine.loaded.insert(unit.to_string(), world::view(&store_root));
+                }
             }
             Effect::Route { routes, to } => {
                 for route in routes {
