@@ -62,7 +62,7 @@ impl Activator<'_> {
         let mut journal = self.store.journal()?;
         if pending.committed {
             let plan = Plan::between(&from, &to);
-            let report = self.close(&mut journal, pending.id, &to, &plan.closing)?;
+            let report = self.close(&mut journal, pending.id, &to, &plan.closing, pending.previous)?;
             return Ok(Recovery::Finished(to.view, report));
         }
         if pending.attempts >= TRIES && !force {

@@ -27,6 +27,10 @@ struct Script {
     red: BTreeSet<String>,
     /// Effects that fail: the key is a part of the effect's words.
     fail: BTreeMap<String, String>,
+    /// The effect of this number fails.
+    fail_at: Option<u64>,
+    /// Every effect takes this long, in milliseconds of the real clock.
+    slow_ms: u64,
     /// References of images that are not to be had.
     no_image: BTreeSet<String>,
     /// Kinds of files that their readers refuse, by a part of the path.
@@ -215,7 +219,11 @@ impl Host for Scripted {
     fn perform(&mut self, effect: &Effect) -> Result<(), HostError> {
         self.count += 1;
         self.die_if(self.script.die_before);
+        std::thread::sleep(Duration::from_millis(self.script.slow_ms));
         let words = effect.to_string();
+        if self.script.fail_at == Some(self.count) {
+            return Err(HostError::new(words, "scripted to fail"));
+        }
         if let Some((_, why)) = self.script.fail.iter().find(|(part, _)| words.contains(part.as_str())) {
             return Err(HostError::new(words, why.clone()));
         }

@@ -103,9 +103,46 @@ impl Built {
     }
 }
 
+const HEAD: &str = "extends = \"production.toml\"\nenvironment = \"test\"\n";
 /// Short waits; the scripted machine's clock does not wait anyway.
-const QUICK: &str = "extends = \"production.toml\"\nenvironment = \"test\"\n\
-                     [switch]\ntrial = \"2s\"\nhealth = \"3s\"\ndrain = \"1s\"\n";
+const WAITS: &str = "\n[switch]\ntrial = \"2s\"\nhealth = \"3s\"\ndrain = \"1s\"\n";
+
+/// More services than the shipped profiles have, another setting of Redis, another firewall, another application: there
+/// is nothing that a switch to it, or back, need not touch.
+pub const WIDER: &str = r#"
+stateful = ["postgres", "redis", "cache"]
+singletons = ["worker", "clock"]
+
+[redis]
+maxmemory = "200mb"
+
+[firewall]
+ssh_from = ["198.51.100.0/24"]
+
+[services.backend.environment]
+GREETING = "hello"
+
+[services.cache]
+image = "docker.io/library/redis:7-bookworm"
+user = "999:999"
+read_only = true
+secrets = ["redis_password"]
+mem_limit = "64m"
+memswap_limit = "64m"
+
+[services.extra]
+image = "ghcr.io/example/marketplace:1.0.0"
+user = "10001:10001"
+secrets = ["redis_url"]
+mem_limit = "64m"
+memswap_limit = "64m"
+
+[services.clock]
+image = "ghcr.io/example/marketplace:1.0.0"
+user = "10001:10001"
+mem_limit = "64m"
+memswap_limit = "64m"
+"#;
 
 impl Profiles {
     pub fn new() -> Self {
@@ -126,7 +163,10 @@ impl Profiles {
 
     /// Writes the profile `name`: production with short waits, and with `text` in addition.
     pub fn lay(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join(format!("profiles/{name}.toml")), format!("{QUICK}{text}")).unwrap();
+        // A layout with one bundle needs no name for it.
+        drop(fs::remove_dir_all(self.builder(name)));
+        fs::write(self.dir.path().join(format!("profiles/{name}.toml")), format!("{HEAD}{text}{WAITS}"))
+            .unwrap();
     }
 
     /// A command of the builder, in the directory of the profiles, with a cache of its own.
