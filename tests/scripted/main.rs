@@ -9,6 +9,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -84,17 +85,20 @@ struct Scripted {
 impl Scripted {
     fn new(store: &Store) -> Self {
         let root = store.root().join("run/scripted");
-        let read = |name| fs::read_to_string(root.join(name)).unwrap_or_else(|_| "{}".to_owned());
+        // A machine does not forget what it is because one read failed.
+        let again =
+            |name| fs::read_to_string(root.join(name)).or_else(|_| fs::read_to_string(root.join(name)));
+        let read = |name| again(name).unwrap_or_else(|_| "{}".to_owned());
         let script = serde_json::from_str(&read("script.json")).unwrap();
         let machine = serde_json::from_str(&read("machine.json")).unwrap();
         Self { root, script, machine, count: 0 }
     }
 
-    fn save(&self) {
-        fs::create_dir_all(&self.root).unwrap();
+    fn save(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root)?;
         let beside = self.root.join("machine.json.new");
-        fs::write(&beside, serde_json::to_string_pretty(&self.machine).unwrap()).unwrap();
-        fs::rename(beside, self.root.join("machine.json")).unwrap();
+        fs::write(&beside, serde_json::to_string_pretty(&self.machine)?)?;
+        fs::rename(beside, self.root.join("machine.json"))
     }
 
     fn die_if(&self, when: Option<u64>) {
@@ -105,8 +109,8 @@ impl Scripted {
     }
 
     /// As `docker compose up`: what runs from the same file stays, anything else is recreated.
-    fn up(&mut self, name: &str, file: &str) {
-        let text = fs::read_to_string(self.root.join("../..").join(file.trim_start_matches('/'))).unwrap();
+    fn up(&mut self, name: &str, file: &str) -> io::Result<()> {
+        let text = fs::read_to_string(self.root.join("../..").join(file.trim_start_matches('/')))?;
         let release = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("bundle.release:"))
@@ -133,6 +137,7 @@ impl Scripted {
         if both.iter().all(runs) {
             self.machine.overlaps.insert(name.rsplit_once('-').unwrap().0.to_owned());
         }
+        Ok(())
     }
 
     fn do_it(&mut self, effect: &Effect) -> Result<(), HostError> {
@@ -143,14 +148,17 @@ impl Scripted {
                 machine.networks.insert(network.name.to_string());
             }
             Effect::DataUp { file, services } => {
-                services.iter().for_each(|service| self.up(service.as_str(), &file.absolute()));
                 for service in services {
+                    self.up(service.as_str(), &file.absolute()).map_err(|error| lost(effect, &error))?;
                     self.machine.containers.get_mut(service.as_str()).unwrap().keep = true;
                 }
             }
             Effect::Migrate { .. } => {}
             Effect::SlotUp { slot, file, services } => {
-                services.iter().for_each(|service| self.up(&format!("{service}-{slot}"), &file.absolute()));
+                for service in services {
+                    let name = format!("{service}-{slot}");
+                    self.up(&name, &file.absolute()).map_err(|error| lost(effect, &error))?;
+                }
             }
             Effect::Stop { containers } => {
                 for name in containers {
@@ -172,7 +180,7 @@ impl Scripted {
             }
             Effect::DaemonReload => {
                 machine.daemon_reloads += 1;
-                machine.daemon = world::units(&store_root);
+                machine.daemon = world::units(&store_root).map_err(|error| lost(effect, &error))?;
             }
             Effect::Unit { verb, unit } => {
                 let state = if *verb == UnitVerb::Stop { "inactive" } else { "active" };
@@ -180,7 +188,8 @@ impl Scripted {
                 if *verb == UnitVerb::Stop {
                     machine.loaded.remove(unit.as_str());
                 } else {
-                    machine.loaded.insert(unit.to_string(), world::view(&store_root));
+                    let view = world::view(&store_root).map_err(|error| lost(effect, &error))?;
+                    machine.loaded.insert(unit.to_string(), view);
                 }
             }
             Effect::Route { routes, to } => {
@@ -229,7 +238,7 @@ impl Host for Scripted {
         }
         self.do_it(effect)?;
         self.machine.effects.push(words);
-        self.save();
+        self.save().map_err(|error| lost(effect, &error))?;
         self.die_if(self.script.die_after);
         Ok(())
     }
@@ -246,8 +255,7 @@ impl Host for Scripted {
             return Err(HostError::new(format!("docker pull {}", image.reference), "manifest unknown"));
         }
         self.machine.images.insert(image.local.clone());
-        self.save();
-        Ok(())
+        self.save().map_err(|error| HostError::new("docker pull", error.to_string()))
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
@@ -285,6 +293,11 @@ impl Host for Scripted {
     fn wait(&mut self, time: Duration) {
         self.machine.clock += u64::try_from(time.as_millis()).unwrap();
     }
+}
+
+/// The disk failed under the scripted machine itself.
+fn lost(effect: &Effect, error: &io::Error) -> HostError {
+    HostError::new(effect.to_string(), error.to_string())
 }
 
 fn main() -> ExitCode {

@@ -72,7 +72,7 @@ impl Check<'_> {
 
     /// Before the first switch there is nothing outside our own directory.
     fn nothing_yet(&mut self) -> Result<(), String> {
-        let etc = world::links(self.machine.root(), "etc");
+        let etc = world::links(self.machine.root(), "etc").unwrap();
         self.that(etc.is_empty(), || format!("nothing is current, but /etc has {etc:?}"));
         let state = self.machine.state();
         self.that(state["containers"].as_object().is_none_or(serde_json::Map::is_empty), || {
@@ -147,7 +147,7 @@ impl Check<'_> {
             .view(view.slot)
             .map(|entry| (entry.path.to_string(), entry.store_path().to_string()))
             .collect();
-        let there = world::view(self.machine.root());
+        let there = world::view(self.machine.root()).unwrap();
         self.that(there == wanted, || format!("the view is {there:#?}, not {wanted:#?}"));
         for store_path in wanted.values() {
             let there = self.store.home().join("store").join(store_path).is_file();
@@ -158,6 +158,7 @@ impl Check<'_> {
     fn links(&mut self, side: &Side<'_>) {
         let wanted = side.links();
         let there: BTreeMap<String, String> = world::links(self.machine.root(), "etc")
+            .unwrap()
             .into_iter()
             .map(|(path, target)| (format!("/{path}"), target.display().to_string()))
             .collect();
@@ -303,7 +304,7 @@ impl Check<'_> {
         }
         let known: BTreeMap<String, String> =
             serde_json::from_value(state["daemon"].clone()).unwrap_or_default();
-        let there = world::units(self.machine.root());
+        let there = world::units(self.machine.root()).unwrap();
         self.that(known == there, || format!("PID 1 knows {known:#?}, /etc has {there:#?}"));
     }
 }
