@@ -16,5 +16,6 @@ mod world;
 mod boot;
 mod control;
 mod effects;
+mod full;
 mod scene;
 mod syscalls;

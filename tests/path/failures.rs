@@ -134,6 +134,25 @@ fn going_back_is_given_up_after_three_tries_and_forced_by_a_person() {
 }
 
 #[test]
+fn the_timer_of_a_switch_that_died_settles_it_and_no_other() {
+    let (_profiles, machine, next) = first();
+    machine.script(&json!({ "die_after": 11 }));
+    machine.switch(&next).ends(-9);
+    machine.mend();
+    let timers = machine.state()["timers"].clone();
+    assert_eq!(timers.as_array().map(Vec::len), Some(1), "{timers}");
+    let pending = machine.snapshot();
+    machine.run(&["recover", "--transaction", "1"]).ends(0);
+    assert_eq!(
+        differences(&pending, &machine.snapshot()),
+        Vec::<String>::new(),
+        "that one has ended long ago"
+    );
+    machine.run(&["recover", "--transaction", &timers[0].to_string()]).ends(0);
+    still_first(&machine, "interrupted");
+}
+
+#[test]
 fn a_first_generation_that_fails_leaves_the_bare_machine() {
     let profiles = Profiles::new();
     let machine = Machine::with_secrets();

@@ -108,6 +108,25 @@ fn current_or_the_plan_having_moved_is_twenty_two() {
 }
 
 #[test]
+fn nobody_listening_changes_nothing_about_what_is_done() {
+    let profiles = Profiles::new();
+    let (first, next) = (profiles.built("first", ""), profiles.built("next", APP));
+    let machine = Machine::with_secrets();
+    // Every write to /dev/full fails (full(4)).
+    let deaf = |arguments: &[&str]| {
+        let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        machine.command(arguments).stdout(full()).stderr(full()).status().unwrap().code()
+    };
+    assert_eq!(deaf(&["switch", &first.reference()]), Some(0));
+    machine.script(&json!({ "red": ["route backend in green"] }));
+    assert_eq!(deaf(&["switch", &next.reference()]), Some(30));
+    machine.mend();
+    assert_eq!(deaf(&["switch", "--generation", "9"]), Some(20));
+    assert_eq!(deaf(&["status"]), Some(0));
+    assert_settled(&machine, "although nobody listened");
+}
+
+#[test]
 fn of_two_switches_at_once_one_wins_and_the_other_is_told_who() {
     let profiles = Profiles::new();
     let (first, next) = (profiles.built("first", ""), profiles.built("next", APP));

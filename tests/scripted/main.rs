@@ -9,8 +9,8 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ struct Script {
     fail: BTreeMap<String, String>,
     /// The effect of this number fails.
     fail_at: Option<u64>,
+    /// From the effect of this number on the disk below the root is full: no byte, no inode.
+    fill_at: Option<u64>,
+    /// And with it what was set aside for going back.
+    take_ballast: bool,
     /// Every effect takes this long, in milliseconds of the real clock.
     slow_ms: u64,
     /// References of images that are not to be had.
@@ -229,6 +233,13 @@ impl Host for Scripted {
         self.count += 1;
         self.die_if(self.script.die_before);
         std::thread::sleep(Duration::from_millis(self.script.slow_ms));
+        if self.script.fill_at == Some(self.count) {
+            if self.script.take_ballast {
+                let ballast = self.root.join("../../var/lib/bundle/ballast");
+                fs::remove_dir_all(ballast).map_err(|error| lost(effect, &error))?;
+            }
+            fill(&self.root.join("../../fill")).map_err(|error| lost(effect, &error))?;
+        }
         let words = effect.to_string();
         if self.script.fail_at == Some(self.count) {
             return Err(HostError::new(words, "scripted to fail"));
@@ -293,6 +304,31 @@ impl Host for Scripted {
     fn wait(&mut self, time: Duration) {
         self.machine.clock += u64::try_from(time.as_millis()).unwrap();
     }
+}
+
+/// Takes every inode and every byte of the file system that holds `directory`.
+fn fill(directory: &Path) -> io::Result<()> {
+    let full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+    fs::create_dir(directory)?;
+    let mut file = fs::File::create(directory.join("bytes"))?;
+    for number in 0.. {
+        match fs::File::create(directory.join(number.to_string())) {
+            Ok(_) => {}
+            Err(error) if full(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    for size in [1 << 20, 4096, 1] {
+        let bytes = vec![0; size];
+        loop {
+            match file.write_all(&bytes) {
+                Ok(()) => {}
+                Err(error) if full(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The disk failed under the scripted machine itself.

@@ -67,15 +67,24 @@ pub fn killed(machine: &Machine, point: &Point, arguments: &[&str]) -> Run {
     inject(machine, point, "signal=KILL", arguments)
 }
 
-/// Runs it, with this call failing.
-pub fn failing(machine: &Machine, point: &Point, errno: &str, arguments: &[&str]) -> Run {
-    inject(machine, point, &format!("error={errno}"), arguments)
+/// Runs it, with this call failing; from then on every call of its name if the disk does not get well again.
+pub fn failing(machine: &Machine, point: &Point, errno: &str, for_good: bool, arguments: &[&str]) -> Run {
+    let what = format!("error={errno}");
+    if for_good {
+        inject_from(machine, point, &what, "+", arguments)
+    } else {
+        inject(machine, point, &what, arguments)
+    }
 }
 
 fn inject(machine: &Machine, point: &Point, what: &str, arguments: &[&str]) -> Run {
+    inject_from(machine, point, what, "", arguments)
+}
+
+fn inject_from(machine: &Machine, point: &Point, what: &str, on: &str, arguments: &[&str]) -> Run {
     let Point { call, when, .. } = point;
     let trace = format!("trace={call}");
-    let inject = format!("inject={call}:{what}:when={when}");
+    let inject = format!("inject={call}:{what}:when={when}{on}");
     Run::of(&mut strace(machine, &["-o", "/dev/null", "-e", &trace, "-e", &inject], arguments))
 }
 
