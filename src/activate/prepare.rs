@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::side::Side;
-use super::transaction::Activator;
+use super::transaction::{Activator, words};
 use crate::model::SecretName;
 use crate::store::StoreError;
 
@@ -26,6 +26,13 @@ pub enum Reason {
     MissingSecrets(Vec<SecretName>),
     /// Something of somebody else stands where a link of ours must go.
     Conflict(String),
+    /// A file in the store is not what it was when it was put there.
+    Damaged {
+        /// The file's path in the view.
+        path: String,
+        /// What is wrong with it.
+        said: String,
+    },
     /// The program that will read a file does not accept it.
     Check {
         /// The file's path in the view.
@@ -57,6 +64,7 @@ impl fmt::Display for Reason {
                 write!(f, "the machine does not have the secrets {}", names.join(", "))
             }
             Self::Conflict(path) => write!(f, "`{path}` is there and is not ours"),
+            Self::Damaged { path, said } => write!(f, "`{path}` is damaged: {said}"),
             Self::Check { path, said } => write!(f, "`{path}` is not accepted: {said}"),
             Self::Image { reference, why } => write!(f, "the image `{reference}` is not to be had: {why}"),
             Self::Space { bytes, inodes } => {
@@ -96,13 +104,17 @@ impl Activator<'_> {
         Ok(reasons)
     }
 
-    /// The certificate, every file judged by its reader, every image on the machine. The bundle is in the store by now.
+    /// The certificate, every file whole and judged by its reader, every image on the machine. The bundle is in the store by now.
     pub fn look_closely(&mut self, to: &Side<'_>) -> Result<Vec<Reason>, StoreError> {
         let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
         self.store.ensure_certificate(&manifest.domain)?;
         self.store.ensure_ballast()?;
         let mut reasons = Vec::new();
         for entry in &manifest.artifacts {
+            if let Err(error) = self.store.verify_object(&entry.store_path(), entry.mode) {
+                reasons.push(Reason::Damaged { path: entry.path.to_string(), said: words(error) });
+                continue;
+            }
             if let Some(check) = &entry.check {
                 let file = self.store.object(&entry.store_path());
                 if let Err(error) = self.host.check(check, &file.to_string_lossy()) {

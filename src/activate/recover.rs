@@ -7,7 +7,7 @@ use super::side::Side;
 use super::step::Effect;
 use super::transaction::{Activator, Report, words};
 use crate::store::journal::Pending;
-use crate::store::{Generation, StoreError, View};
+use crate::store::{Generation, Outcome, StoreError, View};
 
 /// How often going back is tried before a person is asked.
 const TRIES: usize = 3;
@@ -51,18 +51,22 @@ pub enum RecoverError {
 }
 
 const INTERRUPTED: &str = "the switch was interrupted";
+const UNBEGUN: &str = "the switch was interrupted before anything was touched";
 
 impl Activator<'_> {
     /// Settles whatever is pending. With `force` also after too many tries.
     pub fn recover(&mut self, force: bool) -> Result<Recovery, RecoverError> {
-        let Some(pending) = self.store.pending()? else { return Ok(Recovery::Nothing) };
+        let Some(pending) = self.store.pending()? else {
+            self.abandon_unbegun()?;
+            return Ok(Recovery::Nothing);
+        };
         let (from, to) = self.both(&pending)?;
         let from = Side { view: pending.from, manifest: from.as_ref().and_then(|g| g.manifest.as_ref()) };
         let to = Side { view: pending.to, manifest: to.as_ref().and_then(|g| g.manifest.as_ref()) };
         let mut journal = self.store.journal()?;
         if pending.committed {
             let plan = Plan::between(&from, &to);
-            let report = self.close(&mut journal, pending.id, &to, &plan.closing)?;
+            let report = self.close(&mut journal, pending.id, &to, &plan.closing, pending.previous)?;
             return Ok(Recovery::Finished(to.view, report));
         }
         if pending.attempts >= TRIES && !force {
@@ -122,6 +126,16 @@ impl Activator<'_> {
             }
         }
         if errors.is_empty() { Ok(recovery) } else { Err(RecoverError::Failed { errors }) }
+    }
+
+    /// A generation that was made, and whose switch did not come as far as the journal. It can only be the last.
+    fn abandon_unbegun(&mut self) -> Result<(), StoreError> {
+        let Some(last) = self.store.last_generation()? else { return Ok(()) };
+        self.update_record(last, |record| {
+            if record.outcome == Outcome::Pending {
+                record.outcome = Outcome::Failed(UNBEGUN.to_owned());
+            }
+        })
     }
 
     fn bring_up(&mut self, side: &Side<'_>, errors: &mut Vec<String>) {

@@ -51,7 +51,15 @@ pub enum SwitchError {
         /// What failed on the way back.
         errors: Vec<String>,
     },
-    /// The disk said no before work had begun, or while it was being recorded.
+    /// The new generation serves and is committed, or would be if the disk had not failed; clearing up did not end.
+    #[error("{serving} serves, but the disk failed while that was recorded: {reason}")]
+    Unfinished {
+        /// What serves now.
+        serving: View,
+        /// What the disk said.
+        reason: String,
+    },
+    /// The disk said no before work had begun.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -79,12 +87,9 @@ impl Activator<'_> {
             (self.tell)(&format!("already red, so it cannot fail this switch: {red}"));
         }
         let mut journal = self.store.journal()?;
-        let txn = journal.begin(from.view, to.view, plan.touches_data())?;
-        if let Some(previous) = previous {
-            self.update_record(to.view.generation, |record| record.previous = Some(previous))?;
-        }
+        let txn = journal.begin(from.view, to.view, plan.touches_data(), previous)?;
         match self.forward(&mut journal, txn, from, to, plan, &baseline) {
-            Ok(()) => self.commit(&mut journal, txn, to, plan),
+            Ok(()) => self.commit(&mut journal, txn, from, to, plan, previous),
             Err(reason) => self.go_back(&mut journal, txn, from, to, plan.touches_data(), reason),
         }
     }
@@ -159,12 +164,23 @@ impl Activator<'_> {
         &mut self,
         journal: &mut Journal,
         txn: TransactionId,
+        from: &Side<'_>,
         to: &Side<'_>,
         plan: &Plan,
+        previous: Option<GenerationNumber>,
     ) -> Result<Report, SwitchError> {
         // From this record on the new generation is the last good one: recovery finishes what follows.
-        journal.append(txn, Event::Commit)?;
-        Ok(self.close(journal, txn, to, &plan.closing)?)
+        if let Err(error) = journal.append(txn, Event::Commit) {
+            return match self.store.pending() {
+                Ok(Some(pending)) if !pending.committed => {
+                    self.go_back(journal, txn, from, to, plan.touches_data(), words(error))
+                }
+                // It is written, and nobody knows whether it is on the disk: promise nothing, touch nothing.
+                _ => Err(SwitchError::Unfinished { serving: to.view, reason: words(error) }),
+            };
+        }
+        self.close(journal, txn, to, &plan.closing, previous)
+            .map_err(|error| SwitchError::Unfinished { serving: to.view, reason: words(error) })
     }
 
     /// What remains after a commit. A container that does not stop is worth a warning, not a way back.
@@ -174,9 +190,13 @@ impl Activator<'_> {
         txn: TransactionId,
         to: &Side<'_>,
         closing: &[Step],
+        previous: Option<GenerationNumber>,
     ) -> Result<Report, StoreError> {
         let mut report = Report::default();
-        self.update_record(to.view.generation, |record| record.outcome = Outcome::Good)?;
+        self.update_record(to.view.generation, |record| {
+            record.outcome = Outcome::Good;
+            record.previous = previous.or(record.previous);
+        })?;
         self.store.set_last_good(to.view)?;
         (self.tell)(&format!("committed               {}", to.view));
         self.try_effect(&Effect::DisarmTrial { transaction: txn.0 }, &mut report.warnings);
@@ -211,6 +231,7 @@ impl Activator<'_> {
             from: from.view,
             to: to.view,
             data,
+            previous: None,
             phase: None,
             committed: false,
             attempts: 0,

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
@@ -27,6 +28,8 @@ pub(super) struct Arguments {
     /// Pin this program as the activator that fresh droplets fetch
     #[arg(long, value_name = "PATH")]
     activator: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
@@ -83,7 +86,7 @@ fn pin_images(
             continue;
         }
         let image: Image = text.parse().map_err(|error| Failure::of(Code::Input, &error))?;
-        let resolved = context.registry(Some(image.repository.host()))?.resolve_tag(&image);
+        let resolved = context.registry(Some(image.repository.host()), &arguments.reach)?.resolve_tag(&image);
         match resolved {
             Ok(digest) if known.as_ref().is_some_and(|pin| pin.digest == digest && !pin.placeholder) => {}
             Ok(digest) => {

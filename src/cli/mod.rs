@@ -1,6 +1,5 @@
 //! Arguments in, exit code out. Each command is a file: its arguments, and a `run` that calls the rooms in their order
 //! and prints what came of it. Results go to stdout, everything else to stderr.
-#![expect(clippy::print_stderr, reason = "talking to people is this module's job")]
 #![expect(
     clippy::disallowed_methods,
     reason = "the environment and the profiles are read here and handed on"
@@ -120,7 +119,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
     match run(&context, arguments.command) {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("{}", failure.render());
+            tell(&failure.render());
             failure.code().into()
         }
     }

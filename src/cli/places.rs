@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use super::Context;
 use super::report::{Code, Failure};
 use crate::bundle::{OpenedBundle, Verified};
@@ -10,6 +12,14 @@ use crate::registry::{Environment, Options, Ref, Registry, Repository};
 
 /// The repository in which this machine finds bundles by their own digest: one line, left by the first boot.
 const REPOSITORY: &str = "/etc/bundle/repository";
+
+/// How a command reaches its registry, besides what Docker and podman are told.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Reach {
+    /// Trust the certificates in this PEM file too, for the registry
+    #[arg(long, value_name = "FILE")]
+    registry_ca: Option<PathBuf>,
+}
 
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -39,15 +49,23 @@ impl Context<'_> {
     }
 
     /// A registry client with the credentials of docker and podman, and the certificates that Docker would trust for
-    /// this host (`/etc/docker/certs.d/HOST/*.crt`).
-    pub(super) fn registry(&self, host: Option<&str>) -> Result<Registry, Failure> {
+    /// this host (`/etc/docker/certs.d/HOST/*.crt`), and those that `reach` names.
+    #[expect(clippy::unused_self, reason = "its place is among the other places")]
+    pub(super) fn registry(&self, host: Option<&str>, reach: &Reach) -> Result<Registry, Failure> {
         let environment = Environment {
             registry_auth_file: variable("REGISTRY_AUTH_FILE"),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
             docker_config: variable("DOCKER_CONFIG"),
             home: variable("HOME"),
         };
-        let extra_ca = host.map(certificates).filter(|pem| !pem.is_empty());
+        let mut pem = host.map(certificates).unwrap_or_default();
+        if let Some(path) = &reach.registry_ca {
+            let read = fs::read(path).map_err(|error| {
+                Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))
+            });
+            pem.extend(read?);
+        }
+        let extra_ca = Some(pem).filter(|pem| !pem.is_empty());
         Registry::new(Options { extra_ca, environment, ..Options::default() })
             .map_err(|error| Failure::of(Code::Refused, &error))
     }
@@ -73,6 +91,7 @@ impl Context<'_> {
         &self,
         reference: &Ref,
         repository: Option<&Repository>,
+        reach: &Reach,
         directory: &Path,
     ) -> Result<Verified<OpenedBundle>, Failure> {
         let repository = self.repository(repository)?;
@@ -81,7 +100,7 @@ impl Context<'_> {
             Ref::Bundle(_) => repository.as_ref().map(Repository::host),
             Ref::Layout(_) => None,
         };
-        let pulled = self.registry(host)?.pull_bundle(reference, repository.as_ref(), directory);
+        let pulled = self.registry(host, reach)?.pull_bundle(reference, repository.as_ref(), directory);
         let (_, opened) = pulled.map_err(|error| Failure::of(Code::Refused, &error))?;
         Ok(opened)
     }

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::machine::generation;
+use super::places::Reach;
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::plan::{Change, choose_slot};
@@ -31,6 +32,8 @@ pub(super) struct Target {
     /// Where a bundle's own digest is looked for
     #[arg(long, value_name = "REPOSITORY")]
     pub(super) repository: Option<Repository>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
@@ -76,7 +79,7 @@ fn target(
     let directory = tempfile::tempdir().map_err(|error| {
         Failure::new(Code::Refused, format!("no temporary directory for the bundle: {error}"))
     })?;
-    let opened = context.fetch(reference, target.repository.as_ref(), directory.path())?;
+    let opened = context.fetch(reference, target.repository.as_ref(), &target.reach, directory.path())?;
     Ok((next, Some(opened.manifest().clone())))
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::places::Reach;
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::registry::{Ref, Repository};
@@ -14,11 +15,14 @@ pub(super) struct Arguments {
     /// Where a bundle's own digest is looked for
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<Repository>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let directory = context.layout_dir()?;
-    let opened = context.fetch(&arguments.reference, arguments.repository.as_ref(), &directory)?;
+    let repository = arguments.repository.as_ref();
+    let opened = context.fetch(&arguments.reference, repository, &arguments.reach, &directory)?;
     let json = json!({ "bundle": opened.digest(), "manifest": opened.oci_digest(), "layout": directory });
     print(context, json, || opened.digest().to_string());
     Ok(Code::Done)

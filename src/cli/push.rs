@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::build::keep;
+use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
@@ -16,6 +17,8 @@ pub(super) struct Arguments {
     /// Send it there instead of to the profile's registry
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<Repository>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
@@ -31,7 +34,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     };
     let profile = &resolved.spec.name;
     let tag: Tag = profile.as_str().parse().map_err(|error| Failure::of(Code::Input, &error))?;
-    let registry = context.registry(Some(repository.host()))?;
+    let registry = context.registry(Some(repository.host()), &arguments.reach)?;
     let pushed = registry.push_bundle(&layout, bundle.oci_digest(), &repository, &tag);
     let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));

@@ -150,6 +150,10 @@ impl From<Refusal> for Failure {
                 }
                 Reason::Conflict(path) => format!("move `{path}` away if the bundle's is wanted there"),
                 Reason::Space { .. } => "make room: `df -h /var/lib/bundle`, `docker system df`".to_owned(),
+                Reason::Damaged { .. } => {
+                    "look after the disk; `bundle switch REF` writes what is not in `/var/lib/bundle/store` again"
+                        .to_owned()
+                }
                 Reason::Check { .. } => {
                     "is the program's version the one of the release that the profile names?".to_owned()
                 }
@@ -180,6 +184,9 @@ impl From<SwitchError> for Failure {
                     "mend what is named above, then `bundle recover`; `bundle status` says what is pending",
                 )
             }
+            SwitchError::Unfinished { .. } => Self::new(Code::Stuck, error.to_string()).hint(
+                "mend the disk, then `bundle recover` settles it; `bundle status` says what is pending",
+            ),
             SwitchError::Store(error) => error.into(),
         }
     }

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, print};
@@ -18,6 +19,8 @@ pub(super) struct Arguments {
     /// Where a bundle's own digest is looked for
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<Repository>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
@@ -46,7 +49,8 @@ fn find(context: &Context<'_>, arguments: &Arguments) -> Result<(Digest, Manifes
     let directory = tempfile::tempdir().map_err(|error| {
         Failure::new(Code::Refused, format!("no temporary directory for the bundle: {error}"))
     })?;
-    let opened = context.fetch(&reference, arguments.repository.as_ref(), directory.path())?;
+    let repository = arguments.repository.as_ref();
+    let opened = context.fetch(&reference, repository, &arguments.reach, directory.path())?;
     Ok((opened.digest(), opened.manifest().clone()))
 }
 

@@ -111,7 +111,8 @@ fn to_reference(
 ) -> Result<Code, Failure> {
     changing.lock.phase("stage")?;
     let staging = changing.store.staging()?;
-    let opened = context.fetch(reference, arguments.target.repository.as_ref(), &staging)?;
+    let Target { repository, reach, .. } = &arguments.target;
+    let opened = context.fetch(reference, repository.as_ref(), reach, &staging)?;
     if current.record.bundle == Some(opened.digest()) {
         changing.store.clear_staging()?;
         return Ok(nothing(context, view));

@@ -54,6 +54,8 @@ impl Store {
                 durable::remove_if_there(&there)?;
                 durable::sync_dir(durable::parent(&there))?;
             }
+            // A crash may have left a link that had not taken its name yet.
+            durable::remove_if_there(&durable::beside(&there))?;
             ledger.links.remove(path);
         }
         if dropped.is_empty() { Ok(()) } else { self.write_ledger(&ledger) }

@@ -146,15 +146,20 @@ impl Store {
 
     /// The next number: one more than the highest ever seen, whether or not it came to be.
     pub fn next_generation(&self) -> Result<GenerationNumber, StoreError> {
+        Ok(self.last_generation()?.unwrap_or(View::BARE.generation).next())
+    }
+
+    /// The highest number ever seen, whether or not it came to be.
+    pub fn last_generation(&self) -> Result<Option<GenerationNumber>, StoreError> {
         let path = self.at("generations");
-        let mut highest = GenerationNumber(0);
+        let mut highest = None;
         for entry in fs::read_dir(&path).doing("listing", &path)? {
             let name = entry.doing("listing", &path)?.file_name();
             if let Some(number) = name.to_str().and_then(|name| name.parse().ok()) {
-                highest = highest.max(number);
+                highest = highest.max(Some(number));
             }
         }
-        Ok(highest.next())
+        Ok(highest)
     }
 
     /// Makes a generation: its two views, synced, then its record.

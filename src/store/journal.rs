@@ -2,16 +2,17 @@
 //!
 //! The file is written full of zeros before it is used, so that appending allocates nothing, not even on a full disk.
 //! A record is a line: sixteen hex digits of the SHA-256 of its JSON, a space, the JSON. Only the last can be torn, and
-//! then its digits do not fit and it never was.
+//! then its digits do not fit and it never was. A line that does not fit and has another after it is damage: what
+//! stands before it would tell of an old switch that never ended.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Doing, Store, StoreError, View, durable};
-use crate::model::Digest;
+use crate::model::{Digest, GenerationNumber};
 
 /// The number of a transaction on this machine; they only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub enum Event {
         to: View,
         /// Whether the project `data` is brought up on the way, so that going back must do so too.
         data: bool,
+        /// What `rollback` goes to from there once it has committed; `None` leaves what the record says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<GenerationNumber>,
     },
     /// This phase is about to begin.
     Intent {
@@ -97,6 +101,8 @@ pub struct Pending {
     pub to: View,
     /// Whether the project `data` was to be brought up.
     pub data: bool,
+    /// What `rollback` is to go to from there.
+    pub previous: Option<GenerationNumber>,
     /// The last phase that was announced.
     pub phase: Option<Phase>,
     /// Whether it committed.
@@ -119,7 +125,7 @@ impl Store {
     pub fn pending(&self) -> Result<Option<Pending>, StoreError> {
         let path = self.at("journal");
         let Some(bytes) = durable::read(&path)? else { return Ok(None) };
-        Ok(fold(&parse(&bytes).lines))
+        Ok(fold(&parse(&bytes, &path)?.lines))
     }
 
     /// Opens the journal for writing, making it if it is not there.
@@ -129,7 +135,7 @@ impl Store {
             durable::write(&path, &vec![0; usize::try_from(SIZE).unwrap_or(usize::MAX)], 0o600)?;
         }
         let bytes = fs::read(&path).doing("reading the journal", &path)?;
-        let parsed = parse(&bytes);
+        let parsed = parse(&bytes, &path)?;
         let file = OpenOptions::new().write(true).open(&path).doing("opening the journal", &path)?;
         let last = parsed.lines.last().map_or(TransactionId(0), |line| line.txn);
         Ok(Journal { file, path, end: parsed.end, last })
@@ -138,13 +144,19 @@ impl Store {
 
 impl Journal {
     /// Begins a transaction. The one before must be settled; its lines make room when the file runs full.
-    pub fn begin(&mut self, from: View, to: View, data: bool) -> Result<TransactionId, StoreError> {
+    pub fn begin(
+        &mut self,
+        from: View,
+        to: View,
+        data: bool,
+        previous: Option<GenerationNumber>,
+    ) -> Result<TransactionId, StoreError> {
         let txn = TransactionId(self.last.0 + 1);
         if self.end + RESERVE > SIZE {
             self.start_over()?;
         }
         self.last = txn;
-        self.append(txn, Event::Begin { from, to, data })?;
+        self.append(txn, Event::Begin { from, to, data, previous })?;
         Ok(txn)
     }
 
@@ -182,14 +194,19 @@ struct Parsed {
     end: u64,
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+fn parse(bytes: &[u8], path: &Path) -> Result<Parsed, StoreError> {
     let mut parsed = Parsed { lines: Vec::new(), end: 0 };
-    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    for line in lines.by_ref() {
         let Some(read) = parse_line(line) else { break };
         parsed.lines.push(read);
         parsed.end += line.len() as u64;
     }
-    parsed
+    if lines.any(|line| parse_line(line).is_some()) {
+        let number = parsed.lines.len() + 1;
+        return Err(StoreError::damaged(path, format!("line {number} is not what was written")));
+    }
+    Ok(parsed)
 }
 
 fn parse_line(line: &[u8]) -> Option<Line> {
@@ -202,12 +219,13 @@ fn fold(lines: &[Line]) -> Option<Pending> {
     let mut pending: Option<Pending> = None;
     for Line { txn, event } in lines {
         match (event, &mut pending) {
-            (Event::Begin { from, to, data }, _) => {
+            (Event::Begin { from, to, data, previous }, _) => {
                 pending = Some(Pending {
                     id: *txn,
                     from: *from,
                     to: *to,
                     data: *data,
+                    previous: *previous,
                     phase: None,
                     committed: false,
                     attempts: 0,
@@ -230,7 +248,7 @@ fn fold(lines: &[Line]) -> Option<Pending> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{GenerationNumber, Slot};
+    use crate::model::Slot;
 
     fn view(number: u64, slot: Slot) -> View {
         View { generation: GenerationNumber(number), slot }
@@ -248,7 +266,7 @@ mod tests {
         let (_dir, store) = store();
         assert_eq!(store.pending().unwrap(), None);
         let mut journal = store.journal().unwrap();
-        let txn = journal.begin(view(1, Slot::Blue), view(2, Slot::Green), true).unwrap();
+        let txn = journal.begin(view(1, Slot::Blue), view(2, Slot::Green), true, None).unwrap();
         journal.append(txn, Event::Intent { phase: Phase::Flip }).unwrap();
         let pending = store.pending().unwrap().unwrap();
         assert_eq!((pending.phase, pending.committed, pending.attempts), (Some(Phase::Flip), false, 0));
@@ -263,7 +281,7 @@ mod tests {
     fn a_torn_last_line_never_was() {
         let (dir, store) = store();
         let mut journal = store.journal().unwrap();
-        let txn = journal.begin(view(0, Slot::Blue), view(1, Slot::Blue), false).unwrap();
+        let txn = journal.begin(view(0, Slot::Blue), view(1, Slot::Blue), false, None).unwrap();
         let before = journal.end;
         journal.append(txn, Event::Commit).unwrap();
         let path = dir.path().join("var/lib/bundle/journal");
@@ -278,11 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_rotted_in_the_middle_is_damage_and_not_the_end() {
+        let (dir, store) = store();
+        let mut journal = store.journal().unwrap();
+        let txn = journal.begin(view(0, Slot::Blue), view(1, Slot::Blue), false, None).unwrap();
+        let middle = usize::try_from(journal.end).unwrap() + 20;
+        journal.append(txn, Event::Settled { committed: true }).unwrap();
+        journal.begin(view(1, Slot::Blue), view(2, Slot::Green), false, None).unwrap();
+        let path = dir.path().join("var/lib/bundle/journal");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(store.pending(), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.journal(), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
     fn numbers_grow_and_the_file_does_not() {
         let (dir, store) = store();
         for round in 1..=300 {
             let mut journal = store.journal().unwrap();
-            let txn = journal.begin(view(0, Slot::Blue), view(1, Slot::Blue), false).unwrap();
+            let txn = journal.begin(view(0, Slot::Blue), view(1, Slot::Blue), false, None).unwrap();
             assert_eq!(txn, TransactionId(round));
             journal.append(txn, Event::Undo { reason: "x".repeat(600) }).unwrap();
             journal.append(txn, Event::Settled { committed: true }).unwrap();

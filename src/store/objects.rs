@@ -34,6 +34,17 @@ impl Store {
         self.at("store").join(path.to_string())
     }
 
+    /// Whether an artifact is on this disk as its path says.
+    pub fn verify_object(&self, path: &StorePath, mode: Mode) -> Result<(), StoreError> {
+        let object = self.object(path);
+        let content = fs::read(&object).doing("reading", &object)?;
+        if StorePath::of(path.name(), mode, Digest::of(&content)) == *path {
+            Ok(())
+        } else {
+            Err(StoreError::damaged(&object, "its content does not have the hash in its path"))
+        }
+    }
+
     /// Writes an artifact, unless it is there. What stands under a final name is complete: the file and its directory
     /// are synced before the rename that gives the name.
     ///

@@ -2,11 +2,15 @@
 //! and a machine that is a JSON file below `--root`. It proves decisions and their order, nothing about the real thing.
 //!
 //! `run/scripted/script.json` says what goes wrong, `run/scripted/machine.json` is the machine.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's program may")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "a test's program may")]
+
+#[path = "../support/world.rs"]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +28,14 @@ struct Script {
     red: BTreeSet<String>,
     /// Effects that fail: the key is a part of the effect's words.
     fail: BTreeMap<String, String>,
+    /// The effect of this number fails.
+    fail_at: Option<u64>,
+    /// From the effect of this number on the disk below the root is full: no byte, no inode.
+    fill_at: Option<u64>,
+    /// And with it what was set aside for going back.
+    take_ballast: bool,
+    /// Every effect takes this long, in milliseconds of the real clock.
+    slow_ms: u64,
     /// References of images that are not to be had.
     no_image: BTreeSet<String>,
     /// Kinds of files that their readers refuse, by a part of the path.
@@ -51,6 +63,11 @@ struct Machine {
     containers: BTreeMap<String, Container>,
     networks: BTreeSet<String>,
     units: BTreeMap<String, String>,
+    /// What PID 1 knows: the units in `/etc` and where their links led at the last `daemon-reload`.
+    daemon: BTreeMap<String, String>,
+    /// What each unit found when it was last started, restarted or reloaded: the files of the current view and where
+    /// in the store they lay.
+    loaded: BTreeMap<String, BTreeMap<String, String>>,
     routes: BTreeMap<String, String>,
     timers: BTreeSet<u64>,
     images: BTreeSet<String>,
@@ -72,17 +89,20 @@ struct Scripted {
 impl Scripted {
     fn new(store: &Store) -> Self {
         let root = store.root().join("run/scripted");
-        let read = |name| fs::read_to_string(root.join(name)).unwrap_or_else(|_| "{}".to_owned());
+        // A machine does not forget what it is because one read failed.
+        let again =
+            |name| fs::read_to_string(root.join(name)).or_else(|_| fs::read_to_string(root.join(name)));
+        let read = |name| again(name).unwrap_or_else(|_| "{}".to_owned());
         let script = serde_json::from_str(&read("script.json")).unwrap();
         let machine = serde_json::from_str(&read("machine.json")).unwrap();
         Self { root, script, machine, count: 0 }
     }
 
-    fn save(&self) {
-        fs::create_dir_all(&self.root).unwrap();
+    fn save(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root)?;
         let beside = self.root.join("machine.json.new");
-        fs::write(&beside, serde_json::to_string_pretty(&self.machine).unwrap()).unwrap();
-        fs::rename(beside, self.root.join("machine.json")).unwrap();
+        fs::write(&beside, serde_json::to_string_pretty(&self.machine)?)?;
+        fs::rename(beside, self.root.join("machine.json"))
     }
 
     fn die_if(&self, when: Option<u64>) {
@@ -93,8 +113,8 @@ impl Scripted {
     }
 
     /// As `docker compose up`: what runs from the same file stays, anything else is recreated.
-    fn up(&mut self, name: &str, file: &str) {
-        let text = fs::read_to_string(self.root.join("../..").join(file.trim_start_matches('/'))).unwrap();
+    fn up(&mut self, name: &str, file: &str) -> io::Result<()> {
+        let text = fs::read_to_string(self.root.join("../..").join(file.trim_start_matches('/')))?;
         let release = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("bundle.release:"))
@@ -121,23 +141,28 @@ impl Scripted {
         if both.iter().all(runs) {
             self.machine.overlaps.insert(name.rsplit_once('-').unwrap().0.to_owned());
         }
+        Ok(())
     }
 
     fn do_it(&mut self, effect: &Effect) -> Result<(), HostError> {
+        let store_root = self.root.join("../..");
         let machine = &mut self.machine;
         match effect {
             Effect::EnsureNetwork { network } => {
                 machine.networks.insert(network.name.to_string());
             }
             Effect::DataUp { file, services } => {
-                services.iter().for_each(|service| self.up(service.as_str(), &file.absolute()));
                 for service in services {
+                    self.up(service.as_str(), &file.absolute()).map_err(|error| lost(effect, &error))?;
                     self.machine.containers.get_mut(service.as_str()).unwrap().keep = true;
                 }
             }
             Effect::Migrate { .. } => {}
             Effect::SlotUp { slot, file, services } => {
-                services.iter().for_each(|service| self.up(&format!("{service}-{slot}"), &file.absolute()));
+                for service in services {
+                    let name = format!("{service}-{slot}");
+                    self.up(&name, &file.absolute()).map_err(|error| lost(effect, &error))?;
+                }
             }
             Effect::Stop { containers } => {
                 for name in containers {
@@ -157,10 +182,19 @@ impl Scripted {
                     }
                 }
             }
-            Effect::DaemonReload => machine.daemon_reloads += 1,
+            Effect::DaemonReload => {
+                machine.daemon_reloads += 1;
+                machine.daemon = world::units(&store_root).map_err(|error| lost(effect, &error))?;
+            }
             Effect::Unit { verb, unit } => {
                 let state = if *verb == UnitVerb::Stop { "inactive" } else { "active" };
                 machine.units.insert(unit.to_string(), state.to_owned());
+                if *verb == UnitVerb::Stop {
+                    machine.loaded.remove(unit.as_str());
+                } else {
+                    let view = world::view(&store_root).map_err(|error| lost(effect, &error))?;
+                    machine.loaded.insert(unit.to_string(), view);
+                }
             }
             Effect::Route { routes, to } => {
                 for route in routes {
@@ -198,13 +232,24 @@ impl Host for Scripted {
     fn perform(&mut self, effect: &Effect) -> Result<(), HostError> {
         self.count += 1;
         self.die_if(self.script.die_before);
+        std::thread::sleep(Duration::from_millis(self.script.slow_ms));
+        if self.script.fill_at == Some(self.count) {
+            if self.script.take_ballast {
+                let ballast = self.root.join("../../var/lib/bundle/ballast");
+                fs::remove_dir_all(ballast).map_err(|error| lost(effect, &error))?;
+            }
+            fill(&self.root.join("../../fill")).map_err(|error| lost(effect, &error))?;
+        }
         let words = effect.to_string();
+        if self.script.fail_at == Some(self.count) {
+            return Err(HostError::new(words, "scripted to fail"));
+        }
         if let Some((_, why)) = self.script.fail.iter().find(|(part, _)| words.contains(part.as_str())) {
             return Err(HostError::new(words, why.clone()));
         }
         self.do_it(effect)?;
         self.machine.effects.push(words);
-        self.save();
+        self.save().map_err(|error| lost(effect, &error))?;
         self.die_if(self.script.die_after);
         Ok(())
     }
@@ -221,8 +266,7 @@ impl Host for Scripted {
             return Err(HostError::new(format!("docker pull {}", image.reference), "manifest unknown"));
         }
         self.machine.images.insert(image.local.clone());
-        self.save();
-        Ok(())
+        self.save().map_err(|error| HostError::new("docker pull", error.to_string()))
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
@@ -260,6 +304,36 @@ impl Host for Scripted {
     fn wait(&mut self, time: Duration) {
         self.machine.clock += u64::try_from(time.as_millis()).unwrap();
     }
+}
+
+/// Takes every inode and every byte of the file system that holds `directory`.
+fn fill(directory: &Path) -> io::Result<()> {
+    let full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+    fs::create_dir(directory)?;
+    let mut file = fs::File::create(directory.join("bytes"))?;
+    for number in 0.. {
+        match fs::File::create(directory.join(number.to_string())) {
+            Ok(_) => {}
+            Err(error) if full(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    for size in [1 << 20, 4096, 1] {
+        let bytes = vec![0; size];
+        loop {
+            match file.write_all(&bytes) {
+                Ok(()) => {}
+                Err(error) if full(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The disk failed under the scripted machine itself.
+fn lost(effect: &Effect, error: &io::Error) -> HostError {
+    HostError::new(effect.to_string(), error.to_string())
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,37 @@
+//! Killed before and after each effect on the machine.
+
+use serde_json::json;
+
+use crate::scene::Scene;
+
+fn killed_around_every_effect(scene: &Scene) {
+    let effects = scene.effects();
+    let mut outcomes = [0, 0];
+    for number in 1..=effects {
+        for moment in ["die_before", "die_after"] {
+            let machine = scene.machine();
+            machine.script(&json!({ moment: number }));
+            let run = machine.run(&scene.arguments()).ends(-9);
+            machine.mend();
+            let is_new = scene.settles(&machine, &run, &format!("{moment} {number}"));
+            outcomes[usize::from(is_new)] += 1;
+        }
+    }
+    println!("{}: {effects} effects, {} times old, {} times new", scene.name, outcomes[0], outcomes[1]);
+    assert!(effects > 8 && outcomes.iter().all(|&count| count > 0));
+}
+
+#[test]
+fn a_switch_killed_around_any_effect_is_old_or_new() {
+    killed_around_every_effect(&Scene::switch());
+}
+
+#[test]
+fn a_rollback_killed_around_any_effect_is_old_or_new() {
+    killed_around_every_effect(&Scene::rollback());
+}
+
+#[test]
+fn a_first_switch_killed_around_any_effect_is_old_or_new() {
+    killed_around_every_effect(&Scene::first());
+}

@@ -1,0 +1,76 @@
+//! The disk runs full in the middle of a switch: going back needs no byte and no inode.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::machine::{Machine, Run, program};
+use crate::scene::Scene;
+use crate::settled::assert_settled;
+
+/// Runs the arguments with the machine on a small file system of its own, in a mount namespace that ends with it; what
+/// is on it afterwards is copied to where it was before. `run` is another file system, as it is on every machine.
+const ON_A_SMALL_DISK: &str = r#"
+set -eu
+root=$1; small=$2; program=$3; shift 3
+mount -t tmpfs -o size=72m,nr_inodes=4096 small "$small"
+cp -a "$root/." "$small"
+rm -rf "$root" "$small/run"
+mkdir "$small/run"
+mount -t tmpfs run "$small/run"
+cp -a "$small/../run/." "$small/run"
+code=0
+"$program" --root "$small" "$@" || code=$?
+rm -rf "$small/fill"
+cp -a "$small" "$root"
+exit $code
+"#;
+
+fn on_a_small_disk(machine: &Machine, arguments: &[&str]) -> Run {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root may mount: run this test as root, or in a namespace"
+    );
+    let beside = machine.root().parent().unwrap();
+    let small = beside.join("small");
+    std::fs::create_dir(&small).unwrap();
+    let copied = Command::new("cp").args(["-a"]).arg(machine.path("run")).arg(beside.join("run")).status();
+    assert!(copied.unwrap().success());
+    let script = |path: &Path| path.display().to_string();
+    let words = ["--mount", "--propagation", "private", "sh", "-c", ON_A_SMALL_DISK, "sh"].map(str::to_owned);
+    let places = [script(machine.root()), script(&small), script(&program())];
+    let mut command = Command::new("unshare");
+    command.args(words).args(places).args(arguments);
+    Run::of(&mut command)
+}
+
+#[test]
+fn going_back_needs_no_byte_and_no_inode() {
+    let scene = Scene::switch();
+    // Two effects come after the commit. What fills the disk after the ballast was given back is not withstood.
+    let effects = scene.effects() - 2;
+    let mut noticed = 0;
+    for number in 1..=effects {
+        let machine = scene.machine();
+        machine.script(&json!({ "fill_at": number, "red": ["service clock in green"] }));
+        let run = on_a_small_disk(&machine, &scene.arguments());
+        machine.mend();
+        noticed += usize::from(run.stderr.contains("No space left"));
+        assert_eq!(run.code, 30, "full at effect {number}: {}", run.stderr);
+        assert_settled(&machine, &format!("full at effect {number}"));
+        assert_eq!(machine.bundle(), scene.old);
+    }
+    println!("full disk: went back {effects} times, {noticed} times for want of space");
+    assert!(noticed > 5, "{noticed}");
+}
+
+#[test]
+fn without_what_was_set_aside_that_test_would_fail() {
+    let scene = Scene::switch();
+    let machine = scene.machine();
+    machine.script(&json!({ "fill_at": 5, "take_ballast": true, "red": ["service clock in green"] }));
+    let run = on_a_small_disk(&machine, &scene.arguments()).ends(31).says(&["No space left"]);
+    machine.mend();
+    scene.settles(&machine, &run, "once there is room again");
+}

@@ -1,0 +1,17 @@
+//! What a user does, from a profile to a generation and back: the program itself, a real registry, and a scripted
+//! machine behind it.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "tests may")]
+
+#[path = "../support/machine.rs"]
+mod machine;
+#[path = "../support/registry.rs"]
+mod registry;
+#[path = "../support/settled.rs"]
+mod settled;
+#[path = "../support/world.rs"]
+mod world;
+
+mod decisions;
+mod failures;
+mod refusals;
+mod whole;
