@@ -24,7 +24,7 @@ impl Side<'_> {
             }
             links.insert(format!("/{path}"), target);
         }
-        for unit in &manifest.masks {
+        for unit in manifest.masks.keys() {
             links.insert(format!("/{UNITS}{unit}"), "/dev/null".to_owned());
         }
         links

@@ -74,7 +74,7 @@ impl Plan {
         steps.push((Phase::Flip, Step::Flip));
         let mut reconcile: Vec<_> = units.before_reload().into_iter().map(Step::Effect).collect();
         reconcile.push(Step::DropLinks);
-        reconcile.extend(units.from_reload_on().into_iter().map(Step::Effect));
+        reconcile.extend(units.after_stopping().into_iter().map(Step::Effect));
         if !slot_stays {
             reconcile.extend(hand_over(from, to).into_iter().map(Step::Effect));
         }
@@ -211,8 +211,10 @@ impl UnitChanges {
 
         let mut stop: Vec<UnitName> =
             started_units(from).into_iter().filter(|u| !started_units(to).contains(u)).collect();
-        let old_masks: BTreeSet<_> = from.manifest.iter().flat_map(|m| &m.masks).collect();
-        stop.extend(to.manifest.iter().flat_map(|m| &m.masks).filter(|u| !old_masks.contains(u)).cloned());
+        let masked =
+            |unit: &UnitName| from.manifest.is_some_and(|manifest| manifest.masks.contains_key(unit));
+        let masks = to.manifest.iter().flat_map(|manifest| &manifest.masks);
+        stop.extend(masks.filter(|(unit, mask)| mask.stop && !masked(unit)).map(|(unit, _)| unit.clone()));
 
         let units_changed =
             old.keys().chain(new.keys()).any(|path| path.starts_with("etc/systemd/system/") && changed(path));
@@ -244,7 +246,7 @@ impl UnitChanges {
     }
 
     /// `daemon-reload` if any unit changed, and what changed files ask for.
-    pub(super) fn from_reload_on(&self) -> Vec<Effect> {
+    pub(super) fn after_stopping(&self) -> Vec<Effect> {
         let reload = self.daemon_reload.then_some(Effect::DaemonReload);
         let act = self.act.iter().map(|(verb, unit)| Effect::Unit { verb: *verb, unit: unit.clone() });
         reload.into_iter().chain(act).collect()

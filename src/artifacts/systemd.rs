@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::format::Refused;
 use super::format::unit::{Arg, UnitFile};
 use super::{Artifact, Entry, RenderError, Section, Tree, haproxy, literal, nftables};
-use crate::model::{Slot, Unit};
+use crate::model::{Mask, Slot, Unit};
 use crate::spec::Spec;
 
 /// The kind `systemd`; it has no table.
@@ -36,11 +36,11 @@ impl Artifact for Systemd {
         if tree.get(nftables::PATH, Slot::Blue).is_some() {
             insert(tree, "bundle-firewall.service", firewall, "sysinit.target", true)?;
             // It flushes the whole ruleset when it starts and stops, Docker's tables included.
-            tree.mask(literal::unit("nftables.service")?);
+            tree.mask(literal::unit("nftables.service")?, Mask { stop: false });
         }
         if tree.get(haproxy::PATH, Slot::Blue).is_some() {
             insert(tree, "bundle-haproxy.service", proxy, "multi-user.target", true)?;
-            tree.mask(literal::unit("haproxy.service")?);
+            tree.mask(literal::unit("haproxy.service")?, Mask { stop: true });
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ mod tests {
                 fixture::text(&tree, &path, Slot::Blue)
             );
         }
-        let masks: Vec<&str> = tree.masks().map(crate::model::UnitName::as_str).collect();
+        let masks: Vec<&str> = tree.masks().keys().map(crate::model::UnitName::as_str).collect();
         assert_eq!(masks, ["haproxy.service", "nftables.service"]);
     }
 
@@ -218,7 +218,7 @@ mod tests {
     fn a_profile_without_firewall_and_routes_leaves_the_distributions_units_alone() {
         let mut tree = Tree::default();
         Systemd {}.render(&fixture::spec(), &mut tree).unwrap();
-        assert_eq!(tree.masks().count(), 0);
+        assert!(tree.masks().is_empty());
         assert_eq!(tree.entries().count(), 2);
     }
 }

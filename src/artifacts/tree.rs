@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Check, Digest, Mode, OnChange, SecretFile, ServiceName, Slot, Slots, StorePath, TreePath, Unit, UnitName,
+    Check, Digest, Mask, Mode, OnChange, SecretFile, ServiceName, Slot, Slots, StorePath, TreePath, Unit,
+    UnitName,
 };
 
 /// All files of a bundle, and what renderers tell each other: a config file's kind says where it is mounted, the
@@ -14,7 +15,7 @@ pub struct Tree {
     mounts: BTreeMap<ServiceName, Vec<ServiceMount>>,
     commands: BTreeMap<ServiceName, Vec<String>>,
     secret_files: BTreeMap<String, SecretFile>,
-    masks: BTreeSet<UnitName>,
+    masks: BTreeMap<UnitName, Mask>,
     release: Option<Digest>,
 }
 
@@ -157,13 +158,13 @@ impl Tree {
     }
 
     /// Has a unit of the distribution masked, because one of ours takes its place.
-    pub fn mask(&mut self, unit: UnitName) {
-        self.masks.insert(unit);
+    pub fn mask(&mut self, unit: UnitName, mask: Mask) {
+        self.masks.insert(unit, mask);
     }
 
     /// The masked units.
-    pub fn masks(&self) -> impl Iterator<Item = &UnitName> {
-        self.masks.iter()
+    pub fn masks(&self) -> &BTreeMap<UnitName, Mask> {
+        &self.masks
     }
 
     /// Records the release: the hash of the slot services' canonical model.

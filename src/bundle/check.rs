@@ -67,7 +67,6 @@ pub fn check(manifest: &Manifest) -> Result<(), ManifestFault> {
     })?;
     sorted("images", manifest.images.iter().map(|image| &image.local), ToString::to_string)?;
     sorted("networks", manifest.networks.iter().map(|network| &network.name), ToString::to_string)?;
-    sorted("masks", manifest.masks.iter(), ToString::to_string)?;
     sorted("secret_files", manifest.secret_files.iter().map(|file| &file.path), ToString::to_string)?;
     check_artifacts(manifest)?;
     check_references(manifest)?;

@@ -10,8 +10,8 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Check, Digest, ImageName, Mode, NetworkName, OnChange, ProfileName, RouteName, SecretFile, SecretName,
-    SecretOrigin, ServiceName, Slot, Slots, StorePath, TreePath, Unit, UnitName,
+    Check, Digest, ImageName, Mask, Mode, NetworkName, OnChange, ProfileName, RouteName, SecretFile,
+    SecretName, SecretOrigin, ServiceName, Slot, Slots, StorePath, TreePath, Unit, UnitName,
 };
 
 /// What a machine is to be, in the words of the activator.
@@ -32,8 +32,8 @@ pub struct Manifest {
     pub networks: Vec<Network>,
     /// The Compose projects.
     pub projects: Projects,
-    /// The distribution's units that ours replace, sorted.
-    pub masks: Vec<UnitName>,
+    /// The distribution's units that ours replace.
+    pub masks: BTreeMap<UnitName, Mask>,
     /// What HAProxy forwards.
     pub routes: BTreeMap<RouteName, RouteRule>,
     /// Where each secret comes from.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Bundle, seal};
 use crate::artifacts::{Entry, Tree};
-use crate::model::{Digest, Generator, Mode, SecretFile, SecretOrigin, SecretSource, Slot, Unit, User};
+use crate::model::{Digest, Generator, Mask, Mode, SecretFile, SecretOrigin, SecretSource, Slot, Unit, User};
 use crate::spec::{
     Droplet, Hosts, Networks, OsRelease, PinnedImage, Placement, Route, Service, Spec, Switching,
 };
@@ -96,7 +96,7 @@ pub(crate) fn tree() -> Tree {
     {
         tree.secret_file(SecretFile { path: path.parse().unwrap(), source, owner }).unwrap();
     }
-    tree.mask("haproxy.service".parse().unwrap());
+    tree.mask("haproxy.service".parse().unwrap(), Mask { stop: true });
     tree.set_release(Digest::of(b"release"));
     tree
 }

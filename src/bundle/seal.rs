@@ -139,7 +139,7 @@ fn manifest(spec: &Spec, tree: &Tree) -> Result<Manifest, SealError> {
         images: images(spec),
         networks: networks(&spec.networks)?,
         projects: projects(spec, tree)?,
-        masks: tree.masks().cloned().collect(),
+        masks: tree.masks().clone(),
         routes: spec.routes.iter().map(route).collect::<Result<_, SealError>>()?,
         secrets: spec.secrets.clone(),
         secret_files: tree.secret_files().cloned().collect(),

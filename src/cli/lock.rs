@@ -42,15 +42,15 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
             return Err(faulty(faults));
         }
     }
-    let mut changes = Vec::new();
-    pin_images(context, arguments, &profile, &mut lock, &mut changes)?;
+    let mut pinned = Vec::new();
+    pin_images(context, arguments, &profile, &mut lock, &mut pinned)?;
     if !lock.allocate(profile.placements()) {
         return Err(Failure::new(Code::Input, "there are no more addresses to give")
             .hint("entries of services that are gone for good may be taken out of `bundle.lock` by hand"));
     }
     if let Some(path) = &arguments.activator {
         let activator = measure(path)?;
-        changes.push(format!("activator {}", activator.digest));
+        pinned.push(format!("activator {}", activator.digest));
         lock.set_activator(activator);
     }
     let path = sources.lock_path();
@@ -59,8 +59,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     if changed {
         write_beside(Path::new(&path), &text)?;
     }
-    print(context, json!({ "lock": path, "changed": changed, "pinned": changes }), || {
-        let mut lines = changes.clone();
+    print(context, json!({ "lock": path, "changed": changed, "pinned": pinned }), || {
+        let mut lines = pinned.clone();
         lines.push(format!("`{path}` {}", if changed { "is written" } else { "is what it was" }));
         lines.join("\n")
     });

@@ -1,4 +1,4 @@
-//! Docker and Compose, through their command lines.
+//! Docker and Compose, through their command lines; the state of containers through the socket.
 
 use std::fs::File;
 use std::time::Duration;
@@ -6,14 +6,19 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::Program;
+use super::http;
 use crate::activate::HostError;
 use crate::bundle::{ImagePin, Network};
 use crate::model::ServiceName;
 
+/// Where Docker answers.
+const SOCKET: &str = "/var/run/docker.sock";
+/// The longest answer about one container that is read, in bytes.
+const LONGEST: u64 = 4 * 1024 * 1024;
 /// Where Docker keeps unpacked layers, which it does not sync.
 const DATA_ROOT: &str = "/var/lib/docker";
 /// What a large image may take over a slow line.
-const PULL: Duration = Duration::from_secs(900);
+const PULL: Duration = Duration::from_mins(15);
 /// What a database may take to come up, with crash recovery.
 const DATA_WAIT_SECONDS: u32 = 180;
 
@@ -83,7 +88,7 @@ pub(super) fn up_and_wait(file: &str, services: &[ServiceName]) -> Result<(), Ho
 
 pub(super) fn run_to_end(file: &str, service: &str) -> Result<(), HostError> {
     let args = ["--profile", "migrations", "run", "--rm", "--no-deps", "-T", service];
-    compose(file).args(args).limit(Duration::from_secs(1800)).run().map(drop)
+    compose(file).args(args).limit(Duration::from_mins(30)).run().map(drop)
 }
 
 /// `docker stop` without a time of ours: each container has its own grace period from its compose file.
@@ -92,7 +97,7 @@ pub(super) fn stop(containers: &[String]) -> Result<(), HostError> {
     if there.is_empty() {
         return Ok(());
     }
-    docker(["stop"]).args(there).limit(Duration::from_secs(600)).run().map(drop)
+    docker(["stop"]).args(there).limit(Duration::from_mins(10)).run().map(drop)
 }
 
 pub(super) fn keep_running(containers: &[String], keep: bool) -> Result<(), HostError> {
@@ -105,8 +110,21 @@ pub(super) fn keep_running(containers: &[String], keep: bool) -> Result<(), Host
 }
 
 fn existing(containers: &[String]) -> Result<Vec<String>, HostError> {
-    let all = docker(["ps", "--all", "--format", "{{.Names}}"]).run()?;
-    Ok(containers.iter().filter(|name| all.lines().any(|line| line == *name)).cloned().collect())
+    let mut there = Vec::new();
+    for name in containers {
+        match http::get_unix(SOCKET, &format!("/containers/{name}/json"), LONGEST) {
+            Ok((200, _)) => there.push(name.clone()),
+            Ok((404, _)) => {}
+            Ok((status, _)) => {
+                return Err(HostError::new(
+                    format!("looking for container `{name}`"),
+                    format!("Docker answers {status}"),
+                ));
+            }
+            Err(why) => return Err(HostError::new(format!("looking for container `{name}`"), why)),
+        }
+    }
+    Ok(there)
 }
 
 /// What Docker says about a container.
@@ -121,16 +139,18 @@ pub(super) struct ContainerState {
     pub(super) release: Option<String>,
 }
 
+/// Asked on the socket (Docker Engine API, `ContainerInspect`): health is asked several times a second, and each call of
+/// the command line would cost more than all else that a switch does.
 pub(super) fn container_state(name: &str) -> Result<ContainerState, String> {
-    let Ok(json) = docker(["container", "inspect", name]).limit(Duration::from_secs(10)).run() else {
-        return Err(format!("container `{name}` is not there"));
-    };
-    parse_state(name, &json).ok_or_else(|| format!("`docker container inspect {name}` gave no state"))
+    match http::get_unix(SOCKET, &format!("/containers/{name}/json"), LONGEST)? {
+        (200, json) => parse_state(name, &json).ok_or_else(|| format!("Docker gave no state of `{name}`")),
+        (404, _) => Err(format!("container `{name}` is not there")),
+        (status, _) => Err(format!("Docker answers {status} about `{name}`")),
+    }
 }
 
-fn parse_state(name: &str, json: &str) -> Option<ContainerState> {
-    let value: Value = serde_json::from_str(json).ok()?;
-    let container = value.get(0)?;
+fn parse_state(name: &str, json: &[u8]) -> Option<ContainerState> {
+    let container: Value = serde_json::from_slice(json).ok()?;
     let state = container.get("State")?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     Some(ContainerState {
@@ -165,15 +185,15 @@ mod tests {
     fn only_a_running_container_that_is_not_unhealthy_is_well() {
         let json = |running: bool, health: &str| {
             format!(
-                r#"[{{"State":{{"Running":{running},"Restarting":false,"Status":"exited","Health":{{"Status":"{health}"}}}},
-                   "Config":{{"Labels":{{"bundle.release":"sha256:ab"}}}}}}]"#
+                r#"{{"State":{{"Running":{running},"Restarting":false,"Status":"exited","Health":{{"Status":"{health}"}}}},
+                   "Config":{{"Labels":{{"bundle.release":"sha256:ab"}}}}}}"#
             )
         };
-        let state = |running, health| parse_state("web-blue", &json(running, health)).unwrap();
+        let state = |running, health| parse_state("web-blue", json(running, health).as_bytes()).unwrap();
         assert_eq!(state(true, "healthy").release.as_deref(), Some("sha256:ab"));
         assert!(state(true, "starting").well().is_ok());
         assert!(state(true, "unhealthy").well().is_err());
         assert!(state(false, "healthy").well().unwrap_err().contains("exited"));
-        assert!(parse_state("web-blue", "[]").is_none());
+        assert!(parse_state("web-blue", b"{}").is_none());
     }
 }

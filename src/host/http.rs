@@ -1,7 +1,8 @@
-//! One GET to an address on this machine: blocking, without redirects, bounded in time and size.
+//! One GET to an address or a socket on this machine: blocking, without redirects, bounded in time and size.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::model::Digest;
@@ -19,6 +20,26 @@ pub(super) struct Answer {
     headers: Vec<(String, String)>,
     /// The beginning of its body, as far as it came with the head: a readiness answer often says what is not ready.
     says: String,
+}
+
+/// The status and the whole body that a server on a Unix socket answers. HTTP/1.0, so that the body is not in chunks and
+/// ends with the connection.
+pub(super) fn get_unix(socket: &str, path: &str, longest: u64) -> Result<(u16, Vec<u8>), String> {
+    let fail = |error: std::io::Error| format!("no answer from `{socket}`: {error}");
+    let mut stream = UnixStream::connect(socket).map_err(fail)?;
+    stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
+    stream.set_write_timeout(Some(LIMIT)).map_err(fail)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).map_err(fail)?;
+    let mut bytes = Vec::new();
+    stream.take(longest).read_to_end(&mut bytes).map_err(fail)?;
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(&bytes) {
+        Ok(httparse::Status::Complete(head)) => {
+            Ok((response.code.unwrap_or_default(), bytes[head..].to_vec()))
+        }
+        _ => Err(format!("no HTTP answer from `{socket}`")),
+    }
 }
 
 pub(super) fn get(address: SocketAddr, path: &str, host: &str) -> Result<Answer, String> {

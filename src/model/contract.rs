@@ -58,6 +58,15 @@ pub struct Unit {
     pub start: bool,
 }
 
+/// A unit of the distribution that one of ours replaces: it is masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mask {
+    /// Whether it is stopped when it is masked. `nftables.service` is not: it would flush every ruleset on its way out,
+    /// Docker's too.
+    pub stop: bool,
+}
+
 /// A file that is written into the secrets' ramfs on the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,7 +11,9 @@ pub mod slot;
 pub mod store_path;
 pub mod template;
 
-pub use contract::{Check, Generator, OnChange, SecretFile, SecretOrigin, SecretSource, Slots, Unit, User};
+pub use contract::{
+    Check, Generator, Mask, OnChange, SecretFile, SecretOrigin, SecretSource, Slots, Unit, User,
+};
 pub use digest::{Digest, ParseDigestError};
 pub use generation::GenerationNumber;
 pub use mode::Mode;

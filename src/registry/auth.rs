@@ -1,4 +1,5 @@
 //! Credentials as `docker login`, `podman login` and `skopeo login` leave them (containers-auth.json(5)).
+#![expect(clippy::disallowed_methods, reason = "credential files are read here")]
 
 use std::collections::BTreeMap;
 use std::fmt;

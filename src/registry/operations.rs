@@ -1,4 +1,5 @@
 //! The half-dozen operations of the distribution-spec that bundles need.
+#![expect(clippy::disallowed_methods, reason = "an upload may have to be read again from its file")]
 
 use std::fs::File;
 use std::io;

@@ -14,6 +14,7 @@
 mod droplet;
 mod image;
 mod poster;
+mod readers;
 mod registry;
 mod seed;
 mod selftest;

@@ -42,6 +42,14 @@ fn program() -> PathBuf {
     if statically.exists() { statically } else { built }
 }
 
+/// Puts the program and the shipped profiles into a droplet.
+pub(crate) fn install(droplet: &Droplet) {
+    let program = program();
+    println!("site: the program is {}", program.display());
+    droplet.copy_in(&program, "/usr/local/bin/bundle");
+    droplet.copy_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles"), SITE);
+}
+
 impl Site {
     /// Registry, images, droplet, program, profiles, lock.
     pub(crate) fn open() -> Self {
@@ -64,8 +72,7 @@ impl Site {
         );
         let droplet = Droplet::boot(&options);
         let site = Self { droplet, registry, _dir: dir };
-        site.droplet.copy_in(&program(), "/usr/local/bin/bundle");
-        site.droplet.copy_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles"), SITE);
+        install(&site.droplet);
         site.droplet.run_ok(&["rm", &format!("{SITE}/bundle.lock")]);
         site.overlay("");
         let locked = site.bundle(&["lock", &format!("{SITE}/droplet.toml")]);

@@ -41,6 +41,7 @@ fn ten_switches_lose_no_request_and_a_bad_release_goes_back_by_itself() {
             .replace('\n', "; ")
     );
 
+    the_servers_run_on_what_was_rendered(&site);
     let door = site.door();
     let state = [site.life("postgres"), site.life("redis")];
     let posters = Posters::start(&door, 8);
@@ -73,6 +74,29 @@ fn ten_switches_lose_no_request_and_a_bad_release_goes_back_by_itself() {
     a_bad_release_goes_back(&site);
     going_back_and_forth(&site);
     a_crash_of_the_machine_changes_nothing(site, &state);
+}
+
+/// Redis and Postgres have no dry run; they are asked what they read.
+fn the_servers_run_on_what_was_rendered(site: &Site) {
+    let redis = |command: &str| {
+        let password = "REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli --user app";
+        site.droplet.run_ok(&["docker", "exec", "redis", "sh", "-c", &format!("{password} {command}")])
+    };
+    let memory = redis("info memory");
+    assert!(
+        memory.contains("maxmemory:268435456") && memory.contains("maxmemory_policy:noeviction"),
+        "{memory}"
+    );
+    let denied = site.droplet.run(&["docker", "exec", "redis", "redis-cli", "ping"]);
+    assert!(String::from_utf8_lossy(&denied.stdout).contains("NOAUTH"), "{denied:?}");
+    let sql = |query: &str| {
+        let psql = "PGPASSWORD=$(cat /run/secrets/postgres_password) psql -h 127.0.0.1 -U app -d app -Atc";
+        site.droplet.run_ok(&["docker", "exec", "postgres", "sh", "-c", &format!("{psql} \"{query}\"")])
+    };
+    let settings = sql("select count(*), count(error), count(distinct sourcefile) from pg_file_settings");
+    let settings: Vec<_> = settings.trim().split('|').collect();
+    assert!(settings[0].parse::<u32>().unwrap() > 20 && settings[1..] == ["0", "1"], "{settings:?}");
+    assert_eq!(sql("select count(*) > 0, count(error) from pg_hba_file_rules").trim(), "t|0");
 }
 
 fn a_bad_release_goes_back(site: &Site) {

@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "a test has a directory of its own")]
 use std::error::Error;
 use std::fs;
 
