@@ -1,6 +1,7 @@
 //! Differential health: what was red before cannot fail a switch, what turns red does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::host::{Host, Probe};
@@ -42,15 +43,16 @@ impl Baseline {
     }
 }
 
-/// Waits until every probe is green, at most `limit`. What was red before may stay so.
+/// Waits until every probe is green, at most `limit`. What was red before may stay so. Returns early when `stop` is set.
 pub fn await_green(
     host: &mut dyn Host,
     probes: &[Probe],
     limit: Duration,
     baseline: &Baseline,
+    stop: &AtomicBool,
 ) -> Result<(), String> {
     let end = host.elapsed() + limit;
-    loop {
+    while !stop.load(Ordering::SeqCst) {
         let failing: Vec<_> =
             probes.iter().filter_map(|probe| host.probe(probe).err().map(|why| (probe, why))).collect();
         if failing.is_empty() {
@@ -67,6 +69,8 @@ pub fn await_green(
         }
         host.wait(INTERVAL);
     }
+    // The caller says that it was stopped.
+    Ok(())
 }
 
 /// Watches for `time` and returns early, with the reason, when something stays red that was not red before.
@@ -75,10 +79,11 @@ pub fn watch(
     probes: &[Probe],
     time: Duration,
     baseline: &Baseline,
+    stop: &AtomicBool,
 ) -> Result<(), String> {
     let end = host.elapsed() + time;
     let mut in_a_row: BTreeMap<usize, u32> = BTreeMap::new();
-    while host.elapsed() < end {
+    while host.elapsed() < end && !stop.load(Ordering::SeqCst) {
         for (index, probe) in probes.iter().enumerate() {
             match host.probe(probe) {
                 Ok(()) => {

@@ -166,7 +166,10 @@ fn closing(from: &Side<'_>, to: &Side<'_>, slot_stays: bool) -> Vec<Step> {
     let old = from.containers(&from.services(false));
     if !slot_stays && from.slot() != to.slot() && !old.is_empty() {
         let seconds = from.manifest.map_or(0, |manifest| manifest.switching.drain_seconds);
-        closing.push(Step::Drain { seconds });
+        let routes = from.routes();
+        if !routes.is_empty() {
+            closing.push(Step::Effect(Effect::Drain { routes, slot: from.slot(), seconds }));
+        }
         closing.push(Step::Effect(Effect::Stop { containers: old }));
     }
     let keeps: BTreeSet<_> = to.data().into_iter().flat_map(|data| &data.services).collect();

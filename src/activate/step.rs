@@ -33,11 +33,6 @@ pub enum Step {
     },
     /// Makes the new generation the last good one.
     Commit,
-    /// Lets requests under way on the old slot come to their end.
-    Drain {
-        /// For how long, in seconds.
-        seconds: u64,
-    },
 }
 
 /// What is done to the machine outside our directory.
@@ -103,6 +98,15 @@ pub enum Effect {
         /// The slot.
         to: Slot,
     },
+    /// Lets requests under way on a slot come to their end. Returns when there are none, or when the time is up.
+    Drain {
+        /// The backends.
+        routes: Vec<RouteName>,
+        /// The slot that no longer gets new ones.
+        slot: Slot,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
     /// Has PID 1 call `bundle recover` later, so that going back does not depend on this process.
     ArmTrial {
         /// The transaction that it is for.
@@ -154,7 +158,6 @@ impl fmt::Display for Step {
             Self::DropLinks => f.write_str("drop links              /etc"),
             Self::Trial { seconds } => write!(f, "trial                   {seconds} s"),
             Self::Commit => f.write_str("commit                  last-good"),
-            Self::Drain { seconds } => write!(f, "drain                   up to {seconds} s"),
         }
     }
 }
@@ -180,6 +183,9 @@ impl fmt::Display for Effect {
             Self::DaemonReload => f.write_str("daemon-reload           systemd"),
             Self::Unit { verb, unit } => write!(f, "{:<23} {unit}", verb.as_str()),
             Self::Route { routes, to } => write!(f, "route to {to:<14} {}", list(routes)),
+            Self::Drain { slot, seconds, .. } => {
+                write!(f, "drain                   {slot}, up to {seconds} s")
+            }
             Self::ArmTrial { seconds, .. } => {
                 write!(f, "arm going back          in {seconds} s, unless settled")
             }

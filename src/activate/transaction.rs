@@ -1,5 +1,6 @@
 //! A switch as a transaction: begin, forward, commit; or back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::health::{Baseline, await_green, watch};
@@ -21,7 +22,12 @@ pub struct Activator<'a> {
     pub lock: &'a mut Lock,
     /// Where progress goes.
     pub tell: &'a mut dyn FnMut(&str),
+    /// Set when the operator wants to stop: a switch then goes back. Going back itself is not stopped.
+    pub stop: &'a AtomicBool,
 }
+
+/// What a switch says that was stopped.
+const STOPPED: &str = "it was stopped by a signal";
 
 impl std::fmt::Debug for Activator<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,6 +121,9 @@ impl Activator<'_> {
             }
             (self.tell)(&step.to_string());
             self.step(step, to, baseline)?;
+            if self.stop.load(Ordering::SeqCst) {
+                return Err(STOPPED.to_owned());
+            }
         }
         Ok(())
     }
@@ -143,18 +152,14 @@ impl Activator<'_> {
                 Some(manifest) => self.store.write_secret_files(manifest).map_err(words),
                 None => Ok(()),
             },
-            Step::AwaitSlot { .. } => await_green(self.host, &to.slot_probes(), health, baseline),
+            Step::AwaitSlot { .. } => await_green(self.host, &to.slot_probes(), health, baseline, self.stop),
             Step::AddLinks => self.store.add_links(&to.links()).map_err(words),
             Step::Flip => self.store.flip_forward().map_err(words),
             Step::DropLinks => self.store.drop_links_except(&to.links()).map_err(words),
             Step::Trial { seconds } => {
                 let probes = to.public_probes();
-                await_green(self.host, &probes, health, baseline)?;
-                watch(self.host, &probes, Duration::from_secs(*seconds), baseline)
-            }
-            Step::Drain { seconds } => {
-                self.host.wait(Duration::from_secs(*seconds));
-                Ok(())
+                await_green(self.host, &probes, health, baseline, self.stop)?;
+                watch(self.host, &probes, Duration::from_secs(*seconds), baseline, self.stop)
             }
             Step::Commit => Ok(()),
         }

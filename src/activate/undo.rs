@@ -3,6 +3,7 @@
 //! Not the steps backwards, but a description of where to be, so that it is right after any prefix of a switch, and
 //! after any prefix of itself. It goes on after an error: half of the old generation is better than none.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::health::{Baseline, await_green};
@@ -12,6 +13,9 @@ use super::step::{Effect, Step};
 use super::transaction::{Activator, words};
 use crate::store::journal::{Journal, Pending};
 use crate::store::{Event, Outcome};
+
+/// Nobody stops going back.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Activator<'_> {
     /// Makes the machine what it was before the pending switch. All errors at once; none means that it is so.
@@ -91,7 +95,8 @@ impl Activator<'_> {
             let limit =
                 from.manifest.map_or(Duration::ZERO, |m| Duration::from_secs(m.switching.health_seconds));
             // Red or not, it is where we go; but requests should find it ready.
-            if let Err(why) = await_green(self.host, &from.slot_probes(), limit, &Baseline::default()) {
+            if let Err(why) = await_green(self.host, &from.slot_probes(), limit, &Baseline::default(), &NEVER)
+            {
                 (self.tell)(&format!("the last good generation is up, but {why}"));
             }
         }

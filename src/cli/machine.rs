@@ -1,9 +1,11 @@
 //! What the commands share that change a machine: the lock, recovery first, an activator.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::report::{Code, Failure};
-use super::{Context, tell};
+use super::{Context, signals, tell};
 use crate::activate::recover::Recovery;
 use crate::activate::{Activator, Host};
 use crate::model::{Digest, GenerationNumber};
@@ -14,6 +16,7 @@ pub(super) struct Changing {
     pub(super) store: Store,
     pub(super) host: Box<dyn Host>,
     pub(super) lock: Lock,
+    stop: Arc<AtomicBool>,
 }
 
 /// Who runs this command, as far as the environment says.
@@ -45,7 +48,7 @@ impl Changing {
         };
         let lock = store.lock(holder)?;
         let host = context.host(&store);
-        Ok(Self { store, host, lock })
+        Ok(Self { store, host, lock, stop: signals::listen()? })
     }
 
     /// Takes the lock and settles what an interrupted switch left.
@@ -58,7 +61,13 @@ impl Changing {
     }
 
     pub(super) fn activator<'a>(&'a mut self, tell: &'a mut dyn FnMut(&str)) -> Activator<'a> {
-        Activator { store: &self.store, host: self.host.as_mut(), lock: &mut self.lock, tell }
+        Activator {
+            store: &self.store,
+            host: self.host.as_mut(),
+            lock: &mut self.lock,
+            tell,
+            stop: &self.stop,
+        }
     }
 
     /// The current generation and its view.

@@ -20,6 +20,7 @@ mod recover;
 mod report;
 mod secrets;
 mod show;
+mod signals;
 mod status;
 mod switch;
 

@@ -155,7 +155,8 @@ fn go(
     let from = Side { view, manifest: current.manifest.as_ref() };
     let to = aim(&from, goal.number, goal.manifest);
     changing.lock.phase("prepare")?;
-    let mut progress = |line: &str| tell(&format!("  {line}"));
+    let began = std::time::Instant::now();
+    let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
     let mut reasons = activator.look_first(&to)?;
     reasons.extend(activator.look_closely(&to)?);

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::activate::HostError;
 use crate::model::{RouteName, Slot};
@@ -29,6 +29,31 @@ pub(super) fn route(routes: &[RouteName], to: Slot) -> Result<(), HostError> {
     if said.is_empty() { Ok(()) } else { Err(fail(said.to_owned())) }
 }
 
+/// Waits until no request is under way on `slot`, at most `limit`. A long poll or a web socket may outlive it; it is
+/// then cut when its container stops, within that container's grace period.
+pub(super) fn drain(routes: &[RouteName], slot: Slot, limit: Duration) -> Result<(), HostError> {
+    let end = Instant::now() + limit;
+    loop {
+        let said = ask("show stat").map_err(|error| {
+            HostError::new(format!("asking `{SOCKET}` what is under way on {slot}"), error.to_string())
+        })?;
+        if under_way(&said, routes, slot) == 0 || Instant::now() >= end {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Current sessions of these backends' servers in `show stat`: CSV with `pxname`, `svname`, `qcur`, `qmax`, `scur` as
+/// its first columns (HAProxy management guide, section 9.1).
+fn under_way(csv: &str, routes: &[RouteName], slot: Slot) -> u64 {
+    let lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let servers = lines.filter(|columns| {
+        matches!(columns[..], [backend, server, ..] if server == slot.as_str() && routes.iter().any(|r| r.as_str() == backend))
+    });
+    servers.filter_map(|columns| columns.get(4)?.parse::<u64>().ok()).sum()
+}
+
 fn ask(line: &str) -> std::io::Result<String> {
     let mut socket = UnixStream::connect(SOCKET)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -37,4 +62,18 @@ fn ask(line: &str) -> std::io::Result<String> {
     let mut said = String::new();
     socket.take(64 * 1024).read_to_string(&mut said)?;
     Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_sessions_of_the_drained_servers_count() {
+        let csv = "# pxname,svname,qcur,qmax,scur,smax\nhttps,FRONTEND,,,9,12\nweb,blue,0,0,3,9\nweb,green,0,0,5,9\n\
+                   api,blue,0,0,1,9\nweb,BACKEND,0,0,8,9\n";
+        let routes = ["web", "api"].map(|name| name.parse().unwrap());
+        assert_eq!(under_way(csv, &routes, Slot::Blue), 4);
+        assert_eq!(under_way(csv, &routes[..1], Slot::Green), 5);
+    }
 }

@@ -55,6 +55,9 @@ impl Host for Droplet {
             Effect::DaemonReload => systemd::daemon_reload(),
             Effect::Unit { verb, unit } => systemd::unit(*verb, unit),
             Effect::Route { routes, to } => haproxy::route(routes, *to),
+            Effect::Drain { routes, slot, seconds } => {
+                haproxy::drain(routes, *slot, Duration::from_secs(*seconds))
+            }
             Effect::ArmTrial { transaction, seconds } => systemd::arm(*transaction, *seconds),
             Effect::DisarmTrial { transaction } => systemd::disarm(*transaction),
         }

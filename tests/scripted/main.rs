@@ -182,6 +182,7 @@ impl Scripted {
                     }
                 }
             }
+            Effect::Drain { .. } => {}
             Effect::DaemonReload => {
                 machine.daemon_reloads += 1;
                 machine.daemon = world::units(&store_root).map_err(|error| lost(effect, &error))?;
