@@ -36,6 +36,7 @@ pub(super) struct RollbackArguments {
 /// Where a switch goes, once its bundle is known.
 struct Goal<'a> {
     number: GenerationNumber,
+    bundle: Option<Digest>,
     manifest: Option<&'a Manifest>,
     /// The record to make, if the generation is new.
     new: Option<Record>,
@@ -97,7 +98,7 @@ fn return_to(
         tell(&format!("warning: generation {number} failed when it was activated: {reason}"));
     }
     let manifest = goal.manifest.as_ref();
-    let goal = Goal { number, manifest, new: None, previous, expect_plan };
+    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, expect_plan };
     go(context, changing, view, current, &goal)
 }
 
@@ -136,6 +137,7 @@ fn to_reference(
     };
     let goal = Goal {
         number,
+        bundle: Some(opened.digest()),
         manifest: Some(manifest),
         new: Some(record),
         previous: Some(view.generation),
@@ -175,8 +177,8 @@ fn go(
     for warning in &report.warnings {
         tell(&format!("warning: {warning}"));
     }
-    let bundle = activator.store.record(to.view.generation)?.and_then(|record| record.bundle);
-    let json = json!({ "current": to.view, "bundle": bundle, "from": view, "warnings": report.warnings });
+    // Nothing is read any more: what has been done is not to be reported as refused because the disk fails now.
+    let json = json!({ "current": to.view, "bundle": goal.bundle, "from": view, "warnings": report.warnings });
     print(context, json, || format!("{} is current", to.view));
     Ok(Code::Done)
 }

@@ -89,6 +89,11 @@ fn a_machine_that_goes_down_in_a_rollback_boots_into_old_or_new() {
 }
 
 #[test]
+fn a_machine_that_goes_down_in_a_change_of_one_setting_boots_into_old_or_new() {
+    power_lost_around_every_effect(&Scene::setting());
+}
+
+#[test]
 fn a_machine_that_goes_down_in_its_first_switch_is_settled_by_a_boot_or_the_next_command() {
     let scene = Scene::first();
     let mut by_boot = 0;

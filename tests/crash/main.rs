@@ -2,14 +2,22 @@
 //! says which. The checker is `tests/support/settled.rs`; `control.rs` shows that it has teeth.
 //!
 //! `BUNDLE_SEED=N` chooses other random points; the seed of a run is printed.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "tests may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    clippy::print_stdout,
+    reason = "tests may"
+)]
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/machine.rs"]
 mod machine;
 #[path = "../support/settled.rs"]
 mod settled;
 #[path = "../support/strace.rs"]
 mod strace;
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/world.rs"]
 mod world;
 

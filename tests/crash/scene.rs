@@ -33,6 +33,23 @@ impl Scene {
         Self { name: "rollback", base, arguments, old, new, next: wider, _profiles: profiles }
     }
 
+    /// One setting of Redis: the slot stays where it is.
+    pub fn setting() -> Self {
+        let (profiles, base, first, wider) = machine_and_bundles();
+        let other = profiles.built("other", "[redis]\nmaxmemory = \"199mb\"\n");
+        let arguments = vec!["switch".to_owned(), other.reference()];
+        let (old, new) = (Some(first.digest), Some(other.digest));
+        Self { name: "setting", base, arguments, old, new, next: wider, _profiles: profiles }
+    }
+
+    /// Everything is taken down.
+    pub fn down() -> Self {
+        let (profiles, base, first, wider) = machine_and_bundles();
+        let arguments = ["switch", "--generation", "0"].map(str::to_owned).to_vec();
+        let (old, new) = (Some(first.digest), None);
+        Self { name: "down", base, arguments, old, new, next: wider, _profiles: profiles }
+    }
+
     /// The first generation of a machine.
     pub fn first() -> Self {
         let (profiles, _, first, wider) = machine_and_bundles();

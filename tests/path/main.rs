@@ -2,12 +2,15 @@
 //! machine behind it.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "tests may")]
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/machine.rs"]
 mod machine;
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/registry.rs"]
 mod registry;
 #[path = "../support/settled.rs"]
 mod settled;
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/world.rs"]
 mod world;
 
