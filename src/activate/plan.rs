@@ -74,7 +74,7 @@ impl Plan {
         steps.push((Phase::Flip, Step::Flip));
         let mut reconcile: Vec<_> = units.before_reload().into_iter().map(Step::Effect).collect();
         reconcile.push(Step::DropLinks);
-        reconcile.extend(units.from_reload_on().into_iter().map(Step::Effect));
+        reconcile.extend(units.reload_and_after().into_iter().map(Step::Effect));
         if !slot_stays {
             reconcile.extend(hand_over(from, to).into_iter().map(Step::Effect));
         }
@@ -244,7 +244,7 @@ impl UnitChanges {
     }
 
     /// `daemon-reload` if any unit changed, and what changed files ask for.
-    pub(super) fn from_reload_on(&self) -> Vec<Effect> {
+    pub(super) fn reload_and_after(&self) -> Vec<Effect> {
         let reload = self.daemon_reload.then_some(Effect::DaemonReload);
         let act = self.act.iter().map(|(verb, unit)| Effect::Unit { verb: *verb, unit: unit.clone() });
         reload.into_iter().chain(act).collect()

@@ -59,7 +59,7 @@ impl Activator<'_> {
             self.try_effect(&effect, errors);
         }
         errors.extend(self.store.drop_links_except(&from.links()).map_err(words).err());
-        for effect in units.from_reload_on() {
+        for effect in units.reload_and_after() {
             self.try_effect(&effect, errors);
         }
         if pending.data {

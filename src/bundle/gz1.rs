@@ -130,6 +130,7 @@ impl<R: Read> Read for Reader<R> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "`gzip` is asked for a second opinion")]
 mod tests {
     use std::process::{Command, Stdio};
 

@@ -3,6 +3,7 @@
 //! The only file of this folder that touches a file system. A file appears under its name only when all of it is on
 //! disk, blobs before the manifest that names them, `index.json` last; so a crash leaves a layout that is right, and
 //! doing it again is no harm.
+#![expect(clippy::disallowed_methods, reason = "keeping a layout on disk is this file's job")]
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_document_that_is_not_exactly_a_bundle_is_refused_in_words() {
         let good = good();
-        let layer = good[good.find("[{").unwrap() + 1..good.find("}]").unwrap() + 1].to_owned();
+        let layer = good[good.find("[{").unwrap() + 1..=good.find("}]").unwrap()].to_owned();
         for (words, from, to) in [
             (
                 "is an image index, or both",

@@ -55,16 +55,16 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     }
     let path = sources.lock_path();
     let text = lock.write();
-    let changed = sources.text(&path) != Some(text.as_str());
-    if changed {
+    let rewritten = sources.text(&path) != Some(text.as_str());
+    if rewritten {
         write_beside(Path::new(&path), &text)?;
     }
-    print(context, json!({ "lock": path, "changed": changed, "pinned": changes }), || {
+    print(context, json!({ "lock": path, "changed": rewritten, "pinned": changes }), || {
         let mut lines = changes.clone();
-        lines.push(format!("`{path}` {}", if changed { "is written" } else { "is what it was" }));
+        lines.push(format!("`{path}` {}", if rewritten { "is written" } else { "is what it was" }));
         lines.join("\n")
     });
-    Ok(if changed { Code::Done } else { Code::NothingToChange })
+    Ok(if rewritten { Code::Done } else { Code::NothingToChange })
 }
 
 fn pin_images(

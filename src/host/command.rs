@@ -18,7 +18,7 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { argv: vec![name.into()], limit: Duration::from_secs(300) }
+        Self { argv: vec![name.into()], limit: Duration::from_mins(5) }
     }
 
     pub(super) fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {

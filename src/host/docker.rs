@@ -13,7 +13,7 @@ use crate::model::ServiceName;
 /// Where Docker keeps unpacked layers, which it does not sync.
 const DATA_ROOT: &str = "/var/lib/docker";
 /// What a large image may take over a slow line.
-const PULL: Duration = Duration::from_secs(900);
+const PULL: Duration = Duration::from_mins(15);
 /// What a database may take to come up, with crash recovery.
 const DATA_WAIT_SECONDS: u32 = 180;
 
@@ -83,7 +83,7 @@ pub(super) fn up_and_wait(file: &str, services: &[ServiceName]) -> Result<(), Ho
 
 pub(super) fn run_to_end(file: &str, service: &str) -> Result<(), HostError> {
     let args = ["--profile", "migrations", "run", "--rm", "--no-deps", "-T", service];
-    compose(file).args(args).limit(Duration::from_secs(1800)).run().map(drop)
+    compose(file).args(args).limit(Duration::from_mins(30)).run().map(drop)
 }
 
 /// `docker stop` without a time of ours: each container has its own grace period from its compose file.
@@ -92,7 +92,7 @@ pub(super) fn stop(containers: &[String]) -> Result<(), HostError> {
     if there.is_empty() {
         return Ok(());
     }
-    docker(["stop"]).args(there).limit(Duration::from_secs(600)).run().map(drop)
+    docker(["stop"]).args(there).limit(Duration::from_mins(10)).run().map(drop)
 }
 
 pub(super) fn keep_running(containers: &[String], keep: bool) -> Result<(), HostError> {

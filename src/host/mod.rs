@@ -63,7 +63,7 @@ impl Host for Droplet {
     fn check(&mut self, check: &Check, file: &str) -> Result<(), HostError> {
         let mut argv = check.0.iter().map(|arg| arg.replace("{}", file));
         let Some(program) = argv.next() else { return Ok(()) };
-        Program::new(program).args(argv).limit(Duration::from_secs(60)).run().map(drop)
+        Program::new(program).args(argv).limit(Duration::from_mins(1)).run().map(drop)
     }
 
     fn ensure_image(&mut self, image: &ImagePin) -> Result<(), HostError> {

@@ -8,7 +8,7 @@ use crate::model::UnitName;
 
 fn systemctl<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     // The default job timeout of systemd is 90 s.
-    Program::new("systemctl").args(args).limit(Duration::from_secs(120))
+    Program::new("systemctl").args(args).limit(Duration::from_mins(2))
 }
 
 pub(super) fn daemon_reload() -> Result<(), HostError> {

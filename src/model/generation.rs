@@ -13,6 +13,7 @@ pub struct GenerationNumber(pub u64);
 
 impl GenerationNumber {
     /// The number after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

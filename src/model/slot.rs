@@ -19,6 +19,7 @@ impl Slot {
     pub const BOTH: [Self; 2] = [Self::Blue, Self::Green];
 
     /// The one that this is not.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Blue => Self::Green,

@@ -1,4 +1,5 @@
 //! Credentials as `docker login`, `podman login` and `skopeo login` leave them (containers-auth.json(5)).
+#![expect(clippy::disallowed_methods, reason = "reading credentials is this file's job")]
 
 use std::collections::BTreeMap;
 use std::fmt;

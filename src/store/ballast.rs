@@ -27,7 +27,7 @@ impl Store {
             let path = directory.join(number.to_string());
             if !path.exists() {
                 // Written, not sparse: a hole sets nothing aside.
-                durable::write_new(&path, &[0; SIZE], 0o600)?;
+                durable::write_new(&path, &vec![0; SIZE], 0o600)?;
             }
         }
         durable::sync_dir(&directory)
@@ -52,9 +52,9 @@ impl Store {
         for entry in fs::read_dir(&path).doing("listing", &path)? {
             let entry = entry.doing("listing", &path)?.path();
             if entry.is_dir() {
-                durable::remove_dir_if_there(&entry)?
+                durable::remove_dir_if_there(&entry)?;
             } else {
-                durable::remove_if_there(&entry)?
+                durable::remove_if_there(&entry)?;
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
         }
         match fs::DirBuilder::new().mode(mode).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.doing("making the directory", path)?,
+            result => result.doing("making the directory", path)?,
         }
         sync_dir(parent)?;
     }

@@ -71,7 +71,7 @@ impl Store {
                 return Err(LockError::Busy(Busy(serde_json::from_str(&text).ok())));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(Err::<(), _>(error).doing("locking", &path).unwrap_err().into());
+                return Err(StoreError::Io { doing: "locking", path, source: error }.into());
             }
         }
         let mut lock = Lock { file, path, holder };

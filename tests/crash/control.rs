@@ -43,7 +43,7 @@ const DAMAGE: &[(&str, Hand)] = &[
         fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     }),
     ("not the value of", |m| {
-        fs::write(m.path("var/lib/bundle/secrets/telegram_bot_token"), "other").unwrap()
+        fs::write(m.path("var/lib/bundle/secrets/telegram_bot_token"), "other").unwrap();
     }),
     ("container backend-green is", |m| state(m, |s| s["containers"]["backend-green"]["keep"] = json!(false))),
     ("container postgres is", |m| state(m, |s| s["containers"]["postgres"]["running"] = json!(false))),

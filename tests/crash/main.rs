@@ -2,7 +2,14 @@
 //! says which. The checker is `tests/support/settled.rs`; `control.rs` shows that it has teeth.
 //!
 //! `BUNDLE_SEED=N` chooses other random points; the seed of a run is printed.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "tests may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "tests may"
+)]
+#![allow(dead_code, reason = "`support` is shared, and each program needs its own part of it")]
 
 #[path = "../support/machine.rs"]
 mod machine;

@@ -218,7 +218,7 @@ fn every_verb_that_reports_does_so_in_json() {
     assert_eq!(machine.run(&["recover", "--json"]).ends(10).json()["recovery"], "nothing");
     machine.switch(&profiles.built("next", APP)).ends(0);
     assert_eq!(machine.run(&["rollback", "--json"]).ends(0).json()["current"]["generation"], 1);
-    let mut build = profiles.command("first", &["build", "first", "--json"]);
-    let json = crate::machine::Run::of(&mut build).ends(0).json();
+    let mut command = profiles.command("first", &["build", "first", "--json"]);
+    let json = crate::machine::Run::of(&mut command).ends(0).json();
     assert_eq!(json["bundle"], built.digest.as_str());
 }

@@ -84,11 +84,11 @@ fn every_effect_that_fails_brings_the_old_one_back() {
         assert_settled(&machine, &format!("`{effect}` failed"));
     }
     // After the commit a failure is a warning: the new generation is the last good one.
-    for number in committed..effects.len() {
+    for (number, effect) in effects.iter().enumerate().skip(committed) {
         let machine = machine.copy();
         machine.script(&json!({ "fail_at": number + 1 }));
         machine.switch(&next).ends(0).says(&["warning", "scripted to fail"]);
-        assert_eq!(machine.current(), "2/green", "{}", effects[number]);
+        assert_eq!(machine.current(), "2/green", "{effect}");
     }
 }
 

@@ -120,6 +120,6 @@ fn one_profile_becomes_a_digest_travels_and_becomes_a_generation_and_back() {
     assert_eq!(status["record"]["bundle"], first.digest.as_str());
     assert_eq!(status["placeholder_certificate"], true);
     for text in [machine.run(&["status"]).ends(0).stdout, machine.run(&["generations"]).ends(0).stdout] {
-        assert!(text.contains("123:abc") == false && text.contains("blue"), "{text}");
+        assert!(!text.contains("123:abc") && text.contains("blue"), "{text}");
     }
 }

@@ -119,7 +119,7 @@ impl Scripted {
             .lines()
             .find_map(|line| line.trim().strip_prefix("bundle.release:"))
             .map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
-        let fresh = !self.machine.containers.get(name).is_some_and(|container| container.file == file);
+        let fresh = self.machine.containers.get(name).is_none_or(|container| container.file != file);
         if fresh {
             self.machine.next_id += 1;
             let container = Container {

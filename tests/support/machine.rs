@@ -43,7 +43,7 @@ impl Run {
         use std::os::unix::process::ExitStatusExt;
         let words = command.get_args().map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
         let output = command.stdin(Stdio::null()).output();
-        let output = output.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+        let output = output.unwrap_or_else(|error| panic!("`{}`: {error}", command.get_program().display()));
         Self {
             command: words,
             code: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap()),

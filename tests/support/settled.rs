@@ -49,7 +49,8 @@ impl Check<'_> {
         let pending = self.store.pending().map_err(words)?;
         self.that(pending.is_none(), || format!("pending: {pending:?}"));
         let Some(view) = self.store.current().map_err(words)? else {
-            return self.nothing_yet();
+            self.nothing_yet();
+            return Ok(());
         };
         let last_good = self.store.last_good().map_err(words)?;
         self.that(last_good == Some(view), || format!("current is {view}, last good {last_good:?}"));
@@ -71,14 +72,13 @@ impl Check<'_> {
     }
 
     /// Before the first switch there is nothing outside our own directory.
-    fn nothing_yet(&mut self) -> Result<(), String> {
+    fn nothing_yet(&mut self) {
         let etc = world::links(self.machine.root(), "etc").unwrap();
         self.that(etc.is_empty(), || format!("nothing is current, but /etc has {etc:?}"));
         let state = self.machine.state();
         self.that(state["containers"].as_object().is_none_or(serde_json::Map::is_empty), || {
             format!("nothing is current, but there are containers: {}", state["containers"])
         });
-        Ok(())
     }
 
     fn records(&mut self, view: View) -> Result<(), String> {
@@ -210,7 +210,7 @@ impl Check<'_> {
         let containers = state["containers"].as_object().unwrap_or(&empty);
         let mut wanted: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
         if let Some(manifest) = side.manifest {
-            for data in &manifest.projects.data {
+            if let Some(data) = &manifest.projects.data {
                 for service in &data.services {
                     wanted.insert(service.to_string(), (data.file.absolute(), None));
                 }

@@ -88,7 +88,7 @@ fn inject_from(machine: &Machine, point: &Point, what: &str, on: &str, arguments
     Run::of(&mut strace(machine, &["-o", "/dev/null", "-e", &trace, "-e", &inject], arguments))
 }
 
-/// Numbers that look random and are the same for the same seed (SplitMix64).
+/// Numbers that look random and are the same for the same seed (`SplitMix64`).
 pub struct Random(u64);
 
 impl Random {
