@@ -178,7 +178,8 @@ fn go(
         tell(&format!("warning: {warning}"));
     }
     // Nothing is read any more: what has been done is not to be reported as refused because the disk fails now.
-    let json = json!({ "current": to.view, "bundle": goal.bundle, "from": view, "warnings": report.warnings });
+    let json =
+        json!({ "current": to.view, "bundle": goal.bundle, "from": view, "warnings": report.warnings });
     print(context, json, || format!("{} is current", to.view));
     Ok(Code::Done)
 }

@@ -1,6 +1,7 @@
 //! What a user does, from a profile to a generation and back: the program itself, a real registry, and a scripted
 //! machine behind it.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub, reason = "tests may")]
+#![allow(dead_code, reason = "`support` is shared, and each program needs its own part of it")]
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/machine.rs"]

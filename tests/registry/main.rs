@@ -1,7 +1,13 @@
 //! The registry client against Debian's `docker-registry`, with `skopeo` as the second opinion, and against a registry
 //! that lies.
 
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test may"
+)]
 
 mod hostile;
 mod real;

@@ -157,7 +157,8 @@ impl Scripted {
                     self.machine.containers.get_mut(service.as_str()).unwrap().keep = true;
                 }
             }
-            Effect::Migrate { .. } => {}
+            // Nothing of either is left to see.
+            Effect::Migrate { .. } | Effect::Drain { .. } => {}
             Effect::SlotUp { slot, file, services } => {
                 for service in services {
                     let name = format!("{service}-{slot}");
@@ -182,7 +183,6 @@ impl Scripted {
                     }
                 }
             }
-            Effect::Drain { .. } => {}
             Effect::DaemonReload => {
                 machine.daemon_reloads += 1;
                 machine.daemon = world::units(&store_root).map_err(|error| lost(effect, &error))?;
