@@ -262,7 +262,7 @@ mod tests {
     fn the_digests_are_those_of_yesterday() {
         let bundle = sample::bundle();
         let digests = [bundle.digest(), bundle.layer_digest(), bundle.oci_digest()].map(|d| d.short());
-        assert_eq!(digests, ["53e2ed58ce7e", "4d1d40bc1d03", "004663dc9d9c"]);
+        assert_eq!(digests, ["d4b6f3c9fe48", "4d1d40bc1d03", "7cf209b1e8a9"]);
     }
 
     #[test]

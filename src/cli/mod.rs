@@ -108,6 +108,10 @@ pub fn machine(store: &Store) -> Box<dyn Host> {
     if store.is_running_system() {
         Box::new(crate::host::Droplet::default())
     } else {
+        tell(&format!(
+            "note: `{}` is not the running system: nothing is started or asked there",
+            store.root().display()
+        ));
         Box::new(crate::host::Offline::default())
     }
 }
@@ -116,7 +120,9 @@ pub fn machine(store: &Store) -> Box<dyn Host> {
 pub fn main(machine: &Machine<'_>) -> ExitCode {
     // A pipe that was closed, or a terminal that was, must not end a switch in the middle; Rust ignores SIGPIPE.
     let arguments = Arguments::parse();
-    let context = Context { root: arguments.root, json: arguments.json, machine };
+    // Absolute, because some paths are handed on to others: a path that cannot be made so has no parent either.
+    let root = arguments.root.map(|root| std::path::absolute(&root).unwrap_or(root));
+    let context = Context { root, json: arguments.json, machine };
     match run(&context, arguments.command) {
         Ok(code) => code.into(),
         Err(failure) => {
