@@ -73,7 +73,7 @@ pub enum SwitchError {
 /// What a switch leaves to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Things that did not go well and do not undo the switch.
+    /// Things that did not go well and do not undo the switch. With any, the transaction stays pending, committed.
     pub warnings: Vec<String>,
 }
 
@@ -216,7 +216,10 @@ impl Activator<'_> {
         }
         self.store.disarm_flip()?;
         self.store.clear_staging()?;
-        journal.append(txn, Event::Settled { committed: true })?;
+        // Otherwise it stays pending, and the next command tries again: nothing else would ever stop what still runs.
+        if report.warnings.is_empty() {
+            journal.append(txn, Event::Settled { committed: true })?;
+        }
         Ok(report)
     }
 

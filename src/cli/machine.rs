@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::report::{Code, Failure};
 use super::{Context, signals, tell};
 use crate::activate::recover::Recovery;
+use crate::activate::transaction::Report;
 use crate::activate::{Activator, Host};
 use crate::model::{Digest, GenerationNumber};
 use crate::store::{Generation, Holder, Lock, Store, View};
@@ -103,13 +104,23 @@ pub(super) fn expect(current: &Generation, expected: Option<Digest>) -> Result<(
     }
 }
 
+/// Says what did not go well after a commit.
+pub(super) fn warn(report: &Report) {
+    report.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+    if !report.warnings.is_empty() {
+        tell(
+            "clearing up has not ended: the next command that changes something tries again, or `bundle recover`",
+        );
+    }
+}
+
 /// Says what recovery did, if it did something.
 pub(super) fn say(recovery: &Recovery) {
     match recovery {
         Recovery::Nothing => {}
         Recovery::Finished(view, report) => {
             tell(&format!("an interrupted switch had committed: {view}; cleared up after it"));
-            report.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+            warn(report);
         }
         Recovery::WentBack { serving, abandoned, reason } => {
             tell(&format!("{reason}: {abandoned} was abandoned, {serving} serves"));

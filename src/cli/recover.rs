@@ -32,6 +32,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     say(&recovery);
     let (word, code) = match &recovery {
         Recovery::Nothing => ("nothing", Code::NothingToChange),
+        Recovery::Finished(_, report) if !report.warnings.is_empty() => ("unfinished", Code::Stuck),
         Recovery::Finished(..) => ("finished", Code::Done),
         Recovery::WentBack { .. } => ("went_back", Code::Done),
     };

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::machine::{Changing, expect, generation, now, who};
+use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
@@ -174,9 +174,7 @@ fn go(
         activator.store.create_generation(record, goal.manifest)?;
     }
     let report = activator.switch(&from, &to, &plan, goal.previous)?;
-    for warning in &report.warnings {
-        tell(&format!("warning: {warning}"));
-    }
+    warn(&report);
     // Nothing is read any more: what has been done is not to be reported as refused because the disk fails now.
     let json =
         json!({ "current": to.view, "bundle": goal.bundle, "from": view, "warnings": report.warnings });

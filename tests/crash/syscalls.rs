@@ -105,7 +105,9 @@ fn fails(scene: &Scene, point: &Point, errno: &str, for_good: bool) -> i32 {
         || machine.path("var/lib/bundle/current").symlink_metadata().ok().and_then(|_| machine.bundle());
     match run.code {
         0 => {
-            assert_eq!(damage(&machine), Vec::<String>::new(), "done, {when}");
+            // What did not go well after the commit is said, and is pending; anything else is done.
+            let unfinished = run.stderr.contains("clearing up has not ended");
+            assert!(unfinished || damage(&machine).is_empty(), "done, {:?}, {when}", damage(&machine));
             assert_eq!(bundle(), scene.new, "{when}");
         }
         1 | 20 => assert_eq!(bundle(), scene.old, "nothing was started, {when}"),

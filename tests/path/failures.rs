@@ -87,8 +87,16 @@ fn every_effect_that_fails_brings_the_old_one_back() {
     for (number, effect) in effects.iter().enumerate().skip(committed) {
         let machine = machine.copy();
         machine.script(&json!({ "fail_at": number + 1 }));
-        machine.switch(&next).ends(0).says(&["warning", "scripted to fail"]);
+        machine.switch(&next).ends(0).says(&["warning", "scripted to fail", "clearing up has not ended"]);
         assert_eq!(machine.current(), "2/green", "{effect}");
+        // It is not forgotten: as long as it fails, recovery says so; then it is done.
+        machine.script(&json!({ "fail": { "disarm": "x", "stop": "x" } }));
+        assert_eq!(machine.run(&["recover", "--json"]).ends(31).json()["recovery"], "unfinished");
+        machine.mend();
+        assert_eq!(machine.status()["pending"]["committed"], true);
+        machine.run(&["recover"]).ends(0);
+        assert_settled(&machine, &format!("`{effect}` failed after the commit"));
+        machine.run(&["recover"]).ends(10);
     }
 }
 
