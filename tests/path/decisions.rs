@@ -35,7 +35,6 @@ fn planned(text: &str) -> Vec<String> {
         "drop links",
         "trial",
         "commit",
-        "drain",
         "+ ",
         "~ ",
         "- ",
