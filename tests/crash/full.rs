@@ -48,8 +48,8 @@ fn on_a_small_disk(machine: &Machine, arguments: &[&str]) -> Run {
 #[test]
 fn going_back_needs_no_byte_and_no_inode() {
     let scene = Scene::switch();
-    // Three effects come after the commit: disarming, draining, stopping. What fills the disk after the ballast was given back is not withstood.
-    let effects = scene.effects() - 3;
+    // What fills the disk only after the ballast was given back is not withstood.
+    let effects = scene.effects_before_commit();
     let mut noticed = 0;
     for number in 1..=effects {
         let machine = scene.machine();

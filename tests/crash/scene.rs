@@ -77,12 +77,24 @@ impl Scene {
 
     /// How many effects a whole run has.
     pub fn effects(&self) -> u64 {
+        self.effects_of_a_run().len().try_into().unwrap()
+    }
+
+    /// How many of them come before the commit, after which the timer is the first to go.
+    pub fn effects_before_commit(&self) -> u64 {
+        let effects = self.effects_of_a_run();
+        effects.iter().position(|effect| effect.starts_with("disarm")).unwrap().try_into().unwrap()
+    }
+
+    fn effects_of_a_run(&self) -> Vec<String> {
         let machine = self.machine();
-        let count = |machine: &Machine| machine.state()["effects"].as_array().map_or(0, Vec::len);
-        let before = count(&machine);
+        let effects = |machine: &Machine| -> Vec<String> {
+            serde_json::from_value(machine.state()["effects"].clone()).unwrap_or_default()
+        };
+        let before = effects(&machine).len();
         machine.run(&self.arguments()).ends(0);
         assert_settled(&machine, "a run that nobody disturbed");
-        (count(&machine) - before).try_into().unwrap()
+        effects(&machine).split_off(before)
     }
 
     /// After `interrupted`: what `recover` leaves is old or new, complete; a second one changes nothing; and the next

@@ -27,26 +27,14 @@ fn effects(state: &Value) -> Vec<String> {
 
 /// The lines of a printed plan that are effects on the machine, in the words in which the machine notes them.
 fn planned(text: &str) -> Vec<String> {
-    let own = [
-        "write  ",
-        "wait for",
-        "add links",
-        "flip",
-        "drop links",
-        "trial",
-        "commit",
-        "+ ",
-        "~ ",
-        "- ",
-        "= ",
-    ];
+    let own =
+        ["write  ", "wait for", "add links", "flip", "drop links", "trial", "commit", "+ ", "~ ", "- ", "= "];
     text.lines()
         .filter_map(|line| line.strip_prefix("  "))
         .filter(|line| !own.iter().any(|word| line.starts_with(word)))
         .map(str::to_owned)
         .collect()
 }
-
 #[test]
 fn what_was_planned_is_what_was_done() {
     let profiles = Profiles::new();
