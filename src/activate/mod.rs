@@ -19,6 +19,6 @@ pub use host::{Host, HostError, Probe};
 pub use plan::Plan;
 pub use prepare::Refusal;
 pub use recover::Recovery;
-pub use side::Side;
+pub use side::{Side, Way};
 pub use step::{Effect, Step, UnitVerb};
 pub use transaction::{Activator, SwitchError};

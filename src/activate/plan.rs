@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::side::Side;
+use super::side::{Side, Way};
 use super::step::{Effect, Step, UnitVerb};
 use crate::model::{Digest, OnChange, Slot, UnitName};
 use crate::store::{Phase, View};
@@ -62,13 +62,13 @@ pub fn choose_slot(from: &Side<'_>, to: Side<'_>) -> Slot {
 
 impl Plan {
     /// The plan from `from` to `to`.
-    pub fn between(from: &Side<'_>, to: &Side<'_>) -> Self {
+    pub fn between(from: &Side<'_>, to: &Side<'_>, way: Way) -> Self {
         let slot_stays = from.slot() == to.slot() && to.same_release(from);
         let units = UnitChanges::between(from, to);
         let mut steps = Vec::new();
         data(from, to, &mut steps);
         if !slot_stays {
-            slot_up(to, &mut steps);
+            slot_up(to, way, &mut steps);
         }
         steps.push((Phase::Arm, Step::AddLinks));
         steps.push((Phase::Flip, Step::Flip));
@@ -120,10 +120,10 @@ fn data(from: &Side<'_>, to: &Side<'_>, steps: &mut Vec<(Phase, Step)>) {
     }
 }
 
-fn slot_up(to: &Side<'_>, steps: &mut Vec<(Phase, Step)>) {
+fn slot_up(to: &Side<'_>, way: Way, steps: &mut Vec<(Phase, Step)>) {
     let (Some(manifest), Some(file)) = (to.manifest, to.slot_file()) else { return };
     let slot = to.slot();
-    if let Some(service) = &manifest.projects.migrations {
+    if let (Some(service), Way::Forward) = (&manifest.projects.migrations, way) {
         let migrate = Effect::Migrate { slot, file: file.clone(), service: service.clone() };
         steps.push((Phase::Migrate, Step::Effect(migrate)));
     }

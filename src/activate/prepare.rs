@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::side::Side;
+use super::side::{Side, Way};
 use super::transaction::{Activator, words};
 use crate::model::SecretName;
 use crate::store::StoreError;
@@ -104,8 +104,9 @@ impl Activator<'_> {
         Ok(reasons)
     }
 
-    /// The certificate, every file whole and judged by its reader, every image on the machine. The bundle is in the store by now.
-    pub fn look_closely(&mut self, to: &Side<'_>) -> Result<Vec<Reason>, StoreError> {
+    /// The certificate, every file whole and judged by its reader (unless it was, on the way to this generation before),
+    /// every image on the machine. The bundle is in the store by now.
+    pub fn look_closely(&mut self, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {
         let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
         self.store.ensure_certificate(&manifest.domain)?;
         self.store.ensure_ballast()?;
@@ -115,7 +116,7 @@ impl Activator<'_> {
                 reasons.push(Reason::Damaged { path: entry.path.to_string(), said: words(error) });
                 continue;
             }
-            if let Some(check) = &entry.check {
+            if let (Some(check), Way::Forward) = (&entry.check, way) {
                 let file = self.store.object(&entry.store_path());
                 if let Err(error) = self.host.check(check, &file.to_string_lossy()) {
                     reasons.push(Reason::Check { path: entry.path.to_string(), said: error.to_string() });

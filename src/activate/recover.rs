@@ -3,7 +3,7 @@
 
 use super::host::Probe;
 use super::plan::Plan;
-use super::side::Side;
+use super::side::{Side, Way};
 use super::step::Effect;
 use super::transaction::{Activator, Report, words};
 use crate::store::journal::Pending;
@@ -65,7 +65,7 @@ impl Activator<'_> {
         let to = Side { view: pending.to, manifest: to.as_ref().and_then(|g| g.manifest.as_ref()) };
         let mut journal = self.store.journal()?;
         if pending.committed {
-            let plan = Plan::between(&from, &to);
+            let plan = Plan::between(&from, &to, Way::Forward);
             let report = self.close(&mut journal, pending.id, &to, &plan.closing, pending.previous)?;
             return Ok(Recovery::Finished(to.view, report));
         }

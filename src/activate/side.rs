@@ -6,7 +6,24 @@ use std::collections::BTreeMap;
 use super::host::Probe;
 use crate::bundle::{Manifest, Project};
 use crate::model::{GenerationNumber, RouteName, ServiceName, Slot, StorePath};
-use crate::store::View;
+use crate::store::{Outcome, View};
+
+/// Whether a switch goes somewhere new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To a generation that was never committed on this machine.
+    Forward,
+    /// To one that was: its files have been judged by their readers, and its migrations are behind the database. They
+    /// must not run again: an older program does not know the revisions of a newer one.
+    Back,
+}
+
+impl Way {
+    /// The way to a generation whose activation ended so.
+    pub fn to(outcome: &Outcome) -> Self {
+        if *outcome == Outcome::Good { Self::Back } else { Self::Forward }
+    }
+}
 
 /// A generation in a slot.
 #[derive(Debug, Clone, Copy)]

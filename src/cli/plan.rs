@@ -8,7 +8,7 @@ use super::places::Reach;
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::plan::{Change, choose_slot};
-use crate::activate::{Plan, Side};
+use crate::activate::{Plan, Side, Way};
 use crate::bundle::Manifest;
 use crate::model::{GenerationNumber, Slot};
 use crate::registry::{Ref, Repository};
@@ -38,7 +38,7 @@ pub(super) struct Target {
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let store = context.store();
-    let (number, manifest) = target(context, &store, &arguments.target)?;
+    let (number, manifest, way) = target(context, &store, &arguments.target)?;
     let view = store.current()?.unwrap_or(View::BARE);
     let current = match store.current()? {
         Some(view) => generation(&store, view.generation)?.manifest,
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     };
     let from = Side { view, manifest: current.as_ref() };
     let to = aim(&from, number, manifest.as_ref());
-    let plan = Plan::between(&from, &to);
+    let plan = Plan::between(&from, &to, way);
     print(context, json!({ "plan": plan, "digest": plan.digest() }), || render(&plan));
     Ok(Code::Done)
 }
@@ -58,14 +58,15 @@ pub(super) fn aim<'a>(from: &Side<'_>, number: GenerationNumber, manifest: Optio
     Side { view: View { slot, ..to.view }, ..to }
 }
 
-/// The target's number and manifest. A reference is fetched to a place that is gone afterwards: a plan leaves nothing.
+/// The target's number and manifest, and whether the machine has been there. A reference is fetched to a place that is gone afterwards: a plan leaves nothing.
 fn target(
     context: &Context<'_>,
     store: &Store,
     target: &Target,
-) -> Result<(GenerationNumber, Option<Manifest>), Failure> {
+) -> Result<(GenerationNumber, Option<Manifest>, Way), Failure> {
     if let Some(number) = target.generation {
-        return Ok((number, generation(store, number)?.manifest));
+        let known = generation(store, number)?;
+        return Ok((number, known.manifest, Way::to(&known.record.outcome)));
     }
     let next = store.records()?.last().map_or(GenerationNumber(1), |record| record.generation.next());
     let Some(reference) = &target.reference else {
@@ -74,13 +75,13 @@ fn target(
     if let Ref::Bundle(digest) = reference
         && let Ok(manifest) = store.manifest(*digest)
     {
-        return Ok((next, Some(manifest)));
+        return Ok((next, Some(manifest), Way::Forward));
     }
     let directory = tempfile::tempdir().map_err(|error| {
         Failure::new(Code::Refused, format!("no temporary directory for the bundle: {error}"))
     })?;
     let opened = context.fetch(reference, target.repository.as_ref(), &target.reach, directory.path())?;
-    Ok((next, Some(opened.manifest().clone())))
+    Ok((next, Some(opened.manifest().clone()), Way::Forward))
 }
 
 fn render(plan: &Plan) -> String {

@@ -8,7 +8,7 @@ use super::plan::{Target, aim};
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
 use crate::activate::prepare::Reason;
-use crate::activate::{Plan, Refusal, Side};
+use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
 use crate::model::{Digest, GenerationNumber};
 use crate::registry::Ref;
@@ -43,6 +43,7 @@ struct Goal<'a> {
     /// What `rollback` will go to from there; `None` leaves what its record says.
     previous: Option<GenerationNumber>,
     expect_plan: Option<Digest>,
+    way: Way,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
@@ -98,7 +99,8 @@ fn return_to(
         tell(&format!("warning: generation {number} failed when it was activated: {reason}"));
     }
     let manifest = goal.manifest.as_ref();
-    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, expect_plan };
+    let way = Way::to(&goal.record.outcome);
+    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, expect_plan, way };
     go(context, changing, view, current, &goal)
 }
 
@@ -138,6 +140,7 @@ fn to_reference(
     let goal = Goal {
         number,
         bundle: Some(opened.digest()),
+        way: Way::Forward,
         manifest: Some(manifest),
         new: Some(record),
         previous: Some(view.generation),
@@ -161,9 +164,9 @@ fn go(
     let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
     let mut reasons = activator.look_first(&to)?;
-    reasons.extend(activator.look_closely(&to)?);
+    reasons.extend(activator.look_closely(&to, goal.way)?);
     refuse(reasons)?;
-    let plan = Plan::between(&from, &to);
+    let plan = Plan::between(&from, &to, goal.way);
     if let Some(expected) = goal.expect_plan
         && expected != plan.digest()
     {

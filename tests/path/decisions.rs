@@ -67,6 +67,26 @@ fn what_was_planned_is_what_was_done() {
 }
 
 #[test]
+fn migrations_run_on_the_way_forward_only() {
+    let profiles = Profiles::new();
+    let (machine, _) = first(&profiles);
+    let migrations = || effects(&machine.state()).iter().filter(|e| e.contains("run to its end")).count();
+    assert_eq!(migrations(), 1);
+    let second = profiles.built("second", APP);
+    // Its migrations may have run, or not, before it failed: the next attempt runs them.
+    machine.script(&json!({ "red": ["route backend in green"] }));
+    machine.switch(&second).ends(30);
+    machine.mend();
+    machine.run(&["switch", "--generation", "2"]).ends(0);
+    assert_eq!(migrations(), 3);
+    // Both have been good by now. An older program must not meddle with what a newer one has migrated.
+    machine.run(&["rollback"]).ends(0);
+    machine.run(&["switch", "--generation", "2"]).ends(0);
+    assert_eq!(migrations(), 3);
+    assert_settled(&machine, "after going back and forth");
+}
+
+#[test]
 fn data_is_restarted_only_when_its_file_changed() {
     let profiles = Profiles::new();
     let (machine, _) = first(&profiles);
