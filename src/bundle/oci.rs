@@ -192,6 +192,14 @@ mod tests {
     }
 
     #[test]
+    fn another_reader_of_the_specification_agrees() {
+        let read = oci_spec::image::ImageManifest::from_reader(good().as_bytes()).unwrap();
+        assert_eq!(read.artifact_type().as_ref().map(ToString::to_string).as_deref(), Some(ARTIFACT_TYPE));
+        assert_eq!(read.config().digest().to_string(), Digest::of(b"{}").to_string());
+        assert_eq!(read.layers().len(), 1);
+    }
+
+    #[test]
     fn a_document_that_is_not_exactly_a_bundle_is_refused_in_words() {
         let good = good();
         let layer = good[good.find("[{").unwrap() + 1..=good.find("}]").unwrap()].to_owned();
