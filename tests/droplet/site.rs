@@ -85,6 +85,9 @@ impl Site {
     /// CPU controller, and Docker refuses a limit that it cannot set: 0 is none (Docker Engine API, `NanoCpus`).
     pub(crate) fn overlay(&self, extra: &str) {
         let host = self.registry.host_port();
+        // TOML has each table once: an overlay with waits of its own brings all of them.
+        let waits = "[switch]\ntrial = \"2s\"\nhealth = \"15s\"\ndrain = \"5s\"\n";
+        let waits = if extra.contains("[switch]") { "" } else { waits };
         let text = format!(
             r#"extends = "production.toml"
 domain = "{DOMAIN}"
@@ -98,11 +101,7 @@ ssh_from = ["10.213.0.0/16"]
 [proxy]
 exempt = ["10.213.0.0/16", "fd00::/8"]
 
-[switch]
-trial = "2s"
-health = "30s"
-drain = "1s"
-
+{waits}
 [services.postgres]
 image = "{host}/postgres:latest"
 cpus = "0"

@@ -1,6 +1,7 @@
 //! The whole path on a droplet: what the scripted machine only pretends is done here by systemd, Docker, nftables and
 //! `HAProxy`, while clients post.
 
+use std::process::Stdio;
 use std::time::Instant;
 
 use crate::poster::Posters;
@@ -72,6 +73,7 @@ fn ten_switches_lose_no_request_and_a_bad_release_goes_back_by_itself() {
     );
 
     a_bad_release_goes_back(&site);
+    a_killed_switch_is_settled_by_pid_1(&site);
     going_back_and_forth(&site);
     a_crash_of_the_machine_changes_nothing(site, &state);
 }
@@ -114,6 +116,41 @@ fn a_bad_release_goes_back(site: &Site) {
     assert_eq!(seen.releases.len(), 1, "only the old release answered");
     let current = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["current"].clone();
     assert_eq!(current(&before), current(&site.bundle(&["generations", "--json"]).out));
+}
+
+/// The process dies in the trial. What PID 1 was told to do then is done now, because nobody waits minutes for a test.
+fn a_killed_switch_is_settled_by_pid_1(site: &Site) {
+    let door = site.door();
+    let before = site.droplet.run_ok(&["readlink", "/var/lib/bundle/current"]);
+    let posters = Posters::start(&door, 4);
+    let next = site.publish(&format!("{}\n[switch]\ntrial = \"60s\"\n", release("killed")));
+    let repository = format!("{}/team/bundles", site.registry.host_port());
+    let mut switch = site.droplet.command(&["bundle", "switch", &next, "--repository", &repository]);
+    let mut switch = switch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let phase = "until grep -q '\"phase\":\"trial\"' /var/lib/bundle/lock; do sleep 0.1; done; \
+                 sed -n 's/.*\"pid\":\\([0-9]*\\).*/\\1/p' /var/lib/bundle/lock";
+    let pid = site.droplet.sh(phase);
+    assert_ne!(site.droplet.run_ok(&["readlink", "/var/lib/bundle/current"]), before, "it has flipped");
+    site.droplet.run_ok(&["kill", "-9", pid.trim()]);
+    switch.wait().unwrap();
+    let timer = site
+        .droplet
+        .sh("systemctl list-timers --no-legend 'bundle-trial-*' | grep -o 'bundle-trial-[0-9]*' | head -1");
+    let status = site.bundle(&["status"]);
+    assert!(status.out.contains("recover"), "it says what is pending: {status:?}");
+    site.droplet.run_ok(&["systemctl", "start", &format!("{}.service", timer.trim())]);
+    let settled =
+        "until ! bundle status | grep -q pending; do sleep 0.2; done; readlink /var/lib/bundle/current";
+    assert_eq!(site.droplet.sh(settled), before, "the generation before is back");
+    let seen = posters.end();
+    println!("a killed switch: {} answered, {} failed", seen.answered, seen.failed.len());
+    assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
+    assert_eq!(
+        site.droplet.sh("systemctl list-timers --no-legend 'bundle-trial-*'"),
+        "",
+        "nothing goes off later"
+    );
+    assert_eq!(site.bundle(&["recover"]).code, 10);
 }
 
 fn going_back_and_forth(site: &Site) {
