@@ -83,8 +83,16 @@ pub fn watch(
 ) -> Result<(), String> {
     let end = host.elapsed() + time;
     let mut in_a_row: BTreeMap<usize, u32> = BTreeMap::new();
+    // A container that dies and is back within the second is green whenever it is asked.
+    let restarts: Vec<_> = probes.iter().map(|probe| restarts(host, probe)).collect();
     while host.elapsed() < end && !stop.load(Ordering::SeqCst) {
         for (index, probe) in probes.iter().enumerate() {
+            if restarts[index].is_some()
+                && restarts[index] < self::restarts(host, probe)
+                && !baseline.tolerates(probe)
+            {
+                return Err(format!("died during the trial and was restarted: {}", probe.subject()));
+            }
             match host.probe(probe) {
                 Ok(()) => {
                     in_a_row.remove(&index);
@@ -102,4 +110,11 @@ pub fn watch(
         host.wait(INTERVAL);
     }
     Ok(())
+}
+
+fn restarts(host: &mut dyn Host, probe: &Probe) -> Option<u64> {
+    match probe {
+        Probe::Container { name } => host.restarts(name),
+        Probe::Route { .. } | Probe::Public { .. } => None,
+    }
 }

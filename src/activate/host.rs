@@ -21,6 +21,9 @@ pub trait Host {
     /// Asks once whether something is well. `Err` says in a few words why not.
     fn probe(&mut self, probe: &Probe) -> Result<(), String>;
 
+    /// How often Docker has restarted a container since it was created or started; `None` if nobody can say.
+    fn restarts(&mut self, container: &str) -> Option<u64>;
+
     /// The time since some fixed moment; it only grows.
     fn elapsed(&mut self) -> Duration;
 

@@ -167,7 +167,8 @@ fn closing(from: &Side<'_>, to: &Side<'_>, slot_stays: bool) -> Vec<Step> {
     if !slot_stays && from.slot() != to.slot() && !old.is_empty() {
         let seconds = from.manifest.map_or(0, |manifest| manifest.switching.drain_seconds);
         let routes = from.routes();
-        if !routes.is_empty() {
+        // Without routes the target has no proxy that could be asked.
+        if !routes.is_empty() && !to.routes().is_empty() {
             closing.push(Step::Effect(Effect::Drain { routes, slot: from.slot(), seconds }));
         }
         closing.push(Step::Effect(Effect::Stop { containers: old }));

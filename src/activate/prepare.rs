@@ -88,7 +88,7 @@ impl std::error::Error for Refusal {}
 
 impl Activator<'_> {
     /// Secrets, foreign files, space: what the manifest and the disk alone can tell.
-    pub fn look_first(&mut self, to: &Side<'_>) -> Result<Vec<Reason>, StoreError> {
+    pub fn look_first(&mut self, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {
         let mut reasons = Vec::new();
         if let Some(manifest) = to.manifest {
             let missing = self.store.missing_secrets(manifest)?;
@@ -98,7 +98,8 @@ impl Activator<'_> {
         }
         reasons.extend(self.store.link_conflicts(&to.links())?.into_iter().map(Reason::Conflict));
         let space = self.store.space()?;
-        if space.bytes < MIN_BYTES || space.inodes < MIN_INODES {
+        // Whoever goes back from what filled the disk must not be told to make room first.
+        if way == Way::Forward && (space.bytes < MIN_BYTES || space.inodes < MIN_INODES) {
             reasons.push(Reason::Space { bytes: space.bytes, inodes: space.inodes });
         }
         Ok(reasons)
@@ -109,7 +110,10 @@ impl Activator<'_> {
     pub fn look_closely(&mut self, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {
         let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
         self.store.ensure_certificate(&manifest.domain)?;
-        self.store.ensure_ballast()?;
+        match way {
+            Way::Forward => self.store.ensure_ballast()?,
+            Way::Back => self.store.release_ballast()?,
+        }
         let mut reasons = Vec::new();
         for entry in &manifest.artifacts {
             if let Err(error) = self.store.verify_object(&entry.store_path(), entry.mode) {

@@ -83,12 +83,23 @@ impl Activator<'_> {
     /// The half that must be done before Docker, the firewall and the network start: `current`, `/etc`, secrets. The
     /// transaction stays pending for [`Activator::recover`] to settle.
     pub fn recover_early(&mut self) -> Result<bool, RecoverError> {
-        let current = match self.store.pending()? {
+        let pending = match self.store.pending() {
+            Ok(pending) => pending,
+            Err(error) => {
+                // What is current cannot be judged without the journal, but its containers start, and need their files.
+                let written = self.write_current_secrets();
+                return Err(RecoverError::Failed {
+                    errors: [Some(words(error)), written.err()].into_iter().flatten().collect(),
+                });
+            }
+        };
+        match pending {
             Some(pending) if !pending.committed => {
                 let (from, _) = self.both(&pending)?;
                 let from =
                     Side { view: pending.from, manifest: from.as_ref().and_then(|g| g.manifest.as_ref()) };
                 let moved = self.store.current()? != Some(from.view);
+                self.store.release_ballast()?;
                 self.undo_disk(&from).map_err(|error| RecoverError::Failed { errors: vec![error] })?;
                 self.store.drop_links_except(&from.links())?;
                 if moved {
@@ -97,24 +108,31 @@ impl Activator<'_> {
                         .perform(&Effect::DaemonReload)
                         .map_err(|error| RecoverError::Failed { errors: vec![words(error)] })?;
                 }
-                return Ok(moved);
+                Ok(moved)
             }
-            _ => self.store.current()?,
-        };
-        if let Some(manifest) = self.current_generation(current)?.and_then(|generation| generation.manifest) {
-            let written = self.store.write_secret_files(&manifest).map_err(words);
-            written.map_err(|error| RecoverError::Failed { errors: vec![error] })?;
+            _ => {
+                let written = self.write_current_secrets();
+                written.map(|()| false).map_err(|error| RecoverError::Failed { errors: vec![error] })
+            }
         }
-        Ok(false)
+    }
+
+    fn write_current_secrets(&mut self) -> Result<(), String> {
+        let current = self.store.current().map_err(words)?;
+        let generation = self.current_generation(current).map_err(words)?;
+        let manifest = generation.and_then(|generation| generation.manifest);
+        manifest.map_or(Ok(()), |manifest| self.store.write_secret_files(&manifest).map_err(words))
     }
 
     /// After Docker has started: settles what is pending and makes sure that the current slot runs.
     pub fn recover_late(&mut self) -> Result<Recovery, RecoverError> {
-        let recovery = self.recover(false)?;
-        let Some(view) = self.store.current()? else { return Ok(recovery) };
-        let Some(generation) = self.current_generation(Some(view))? else { return Ok(recovery) };
+        // Whatever could not be settled, what is current is brought up: it is the best there is.
+        let recovery = self.recover(false);
+        let Some(view) = self.store.current()? else { return recovery };
+        let Some(generation) = self.current_generation(Some(view))? else { return recovery };
         let side = Side { view, manifest: generation.manifest.as_ref() };
         let mut errors = Vec::new();
+        errors.extend(self.write_current_secrets().err());
         for network in side.manifest.iter().flat_map(|manifest| &manifest.networks) {
             self.try_effect(&Effect::EnsureNetwork { network: network.clone() }, &mut errors);
         }
@@ -125,7 +143,7 @@ impl Activator<'_> {
                 break;
             }
         }
-        if errors.is_empty() { Ok(recovery) } else { Err(RecoverError::Failed { errors }) }
+        if errors.is_empty() { recovery } else { recovery.and(Err(RecoverError::Failed { errors })) }
     }
 
     /// A generation that was made, and whose switch did not come as far as the journal. It can only be the last.
@@ -170,6 +188,11 @@ impl Activator<'_> {
     }
 
     fn both(&self, pending: &Pending) -> Result<(Option<Generation>, Option<Generation>), StoreError> {
-        Ok((self.store.generation(pending.from.generation)?, self.store.generation(pending.to.generation)?))
+        // The abandoned one may be beyond reading; the one that is kept may not.
+        let to = match self.store.generation(pending.to.generation) {
+            Err(_) if !pending.committed => None,
+            to => to?,
+        };
+        Ok((self.store.generation(pending.from.generation)?, to))
     }
 }

@@ -73,6 +73,12 @@ impl<'a> Side<'a> {
         services.iter().map(|service| format!("{service}-{}", self.slot())).collect()
     }
 
+    /// The container of its migrations, which may have outlived whoever started it.
+    pub fn migrations(&self) -> Vec<String> {
+        let service = self.manifest.and_then(|manifest| manifest.projects.migrations.clone());
+        self.containers(&service.into_iter().collect::<Vec<_>>())
+    }
+
     /// All containers of its slot that run all the time.
     pub fn all_containers(&self) -> Vec<String> {
         let mut containers = self.containers(&self.services(false));

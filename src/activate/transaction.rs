@@ -198,6 +198,7 @@ impl Activator<'_> {
         previous: Option<GenerationNumber>,
     ) -> Result<Report, StoreError> {
         let mut report = Report::default();
+        self.store.release_ballast()?;
         self.update_record(to.view.generation, |record| {
             record.outcome = Outcome::Good;
             record.previous = previous.or(record.previous);
@@ -232,19 +233,23 @@ impl Activator<'_> {
         data: bool,
         reason: String,
     ) -> Result<Report, SwitchError> {
+        // What a failing program printed may hold a value of ours.
+        let reason = self.store.redact(to.manifest, reason);
         (self.tell)(&format!("failed: {reason}"));
         (self.tell)(&format!("going back to           {}", from.view));
-        let pending = Pending {
+        let written = self.store.pending().ok().flatten().filter(|pending| pending.id == txn);
+        // A journal that cannot be read says nothing about how far it came: then everything is looked at.
+        let pending = written.unwrap_or(Pending {
             id: txn,
             from: from.view,
             to: to.view,
             data,
             previous: None,
-            phase: None,
+            phase: Some(Phase::Trial),
             committed: false,
             attempts: 0,
-            reason: Some(reason.clone()),
-        };
+            reason: None,
+        });
         match self.undo(journal, &pending, from, to, &reason) {
             Ok(()) => Err(SwitchError::WentBack { reason, serving: from.view }),
             Err(errors) => Err(SwitchError::Stuck { reason, errors }),

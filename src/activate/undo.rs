@@ -12,7 +12,7 @@ use super::side::Side;
 use super::step::{Effect, Step};
 use super::transaction::{Activator, words};
 use crate::store::journal::{Journal, Pending};
-use crate::store::{Event, Outcome};
+use crate::store::{Event, Outcome, Phase};
 
 /// Nobody stops going back.
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -42,16 +42,18 @@ impl Activator<'_> {
 
     /// `current`, `/etc` and secrets: all that must be right before other programs start at boot.
     pub(super) fn undo_disk(&mut self, from: &Side<'_>) -> Result<(), String> {
-        self.store.flip_back(from.view).map_err(words)?;
-        self.store.add_links(&from.links()).map_err(words)?;
-        if let Some(manifest) = from.manifest {
-            self.store.write_secret_files(manifest).map_err(words)?;
-        }
-        Ok(())
+        // Each is tried, whatever the one before said: containers without their secrets do not start.
+        let flipped = self.store.flip_back(from.view).map_err(words);
+        let linked = self.store.add_links(&from.links()).map_err(words);
+        let written = from.manifest.map_or(Ok(()), |m| self.store.write_secret_files(m).map_err(words));
+        flipped.and(linked).and(written)
     }
 
     fn undo_machine(&mut self, pending: &Pending, from: &Side<'_>, to: &Side<'_>, errors: &mut Vec<String>) {
         let slot_stays = from.slot() == to.slot() && from.same_release(to);
+        if pending.phase < Some(Phase::Flip) {
+            return self.undo_preparations(pending, from, to, errors);
+        }
         let routes = from.routes();
         // Requests first: if the proxy still knows the backends, nobody notices the rest.
         if !slot_stays && !routes.is_empty() {
@@ -71,6 +73,34 @@ impl Activator<'_> {
         }
         if !slot_stays {
             self.undo_slot(from, to, errors);
+        }
+    }
+
+    /// Nothing has been switched: what serves is not touched, only what was put beside it is taken away.
+    fn undo_preparations(
+        &mut self,
+        pending: &Pending,
+        from: &Side<'_>,
+        to: &Side<'_>,
+        errors: &mut Vec<String>,
+    ) {
+        errors.extend(self.store.drop_links_except(&from.links()).map_err(words).err());
+        if pending.data && pending.phase.is_some() {
+            self.undo_data(from, to, errors);
+        }
+        self.stop_abandoned(from, to, errors);
+    }
+
+    /// Containers of a slot that is not `from`'s, and migrations that may have outlived whoever started them.
+    fn stop_abandoned(&mut self, from: &Side<'_>, to: &Side<'_>, errors: &mut Vec<String>) {
+        let mut containers = to.migrations();
+        // In the same slot the services are the old ones.
+        if from.slot() != to.slot() || from.manifest.is_none() {
+            containers.extend(to.all_containers());
+        }
+        if !containers.is_empty() {
+            self.try_effect(&Effect::KeepRunning { containers: containers.clone(), keep: false }, errors);
+            self.try_effect(&Effect::Stop { containers }, errors);
         }
     }
 
@@ -104,14 +134,13 @@ impl Activator<'_> {
             (self.tell)(&Step::Effect(effect.clone()).to_string());
             self.try_effect(&effect, errors);
         }
-        // In the same slot the containers are the old ones again by now.
-        if from.slot() != to.slot() || from.manifest.is_none() {
-            let containers = to.all_containers();
-            if !containers.is_empty() {
-                self.try_effect(&Effect::KeepRunning { containers: containers.clone(), keep: false }, errors);
-                self.try_effect(&Effect::Stop { containers }, errors);
-            }
+        let routes = from.routes();
+        if !routes.is_empty() && from.slot() != to.slot() {
+            // Requests that the abandoned release has taken may come to their end; that is no reason to be stuck.
+            let seconds = from.manifest.map_or(0, |manifest| manifest.switching.drain_seconds);
+            self.try_effect(&Effect::Drain { routes, slot: to.slot(), seconds }, &mut Vec::new());
         }
+        self.stop_abandoned(from, to, errors);
     }
 
     fn settle_undone(

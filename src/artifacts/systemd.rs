@@ -134,6 +134,8 @@ fn proxy(unit: &mut UnitFile) -> Result<(), Refused> {
         .fixed(&[
             "Description=HAProxy, the door of the bundle's services",
             "After=network.target bundle-early.service bundle-firewall.service",
+            // It is the door: it is tried again for ever, whatever broke it for a while (systemd.unit(5)).
+            "StartLimitIntervalSec=0",
         ])
         .section("Service")
         .fixed(&["Type=notify"])

@@ -78,6 +78,13 @@ fn pin_images(
         None => false,
         Some(names) => names.is_empty() || names.iter().any(|one| one == reference || one == name),
     };
+    for name in arguments.update.iter().flatten() {
+        if !profile.images().iter().any(|image| image.to_string() == *name || image.name.as_str() == name) {
+            let known: Vec<_> = profile.images().iter().map(|image| format!("`{}`", image.name)).collect();
+            let message = format!("the profile has no image `{name}`; it has {}", known.join(", "));
+            return Err(Failure::new(Code::Input, message));
+        }
+    }
     let mut failed: Option<Failure> = None;
     for reference in profile.images() {
         let text = reference.to_string();

@@ -47,7 +47,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 
 /// For the dead man's timer: the switch that armed it may still be at work, and is then given time to settle itself.
 fn wait_for(context: &Context<'_>, number: u64) -> Result<Option<Changing>, Failure> {
-    for _ in 0..600 {
+    // Long enough for any migration; PID 1 asks only once.
+    for _ in 0..24 * 3600 {
         match context.store().pending()? {
             Some(pending) if pending.id.0 == number => {}
             _ => return Ok(None),
@@ -62,5 +63,5 @@ fn wait_for(context: &Context<'_>, number: u64) -> Result<Option<Changing>, Fail
             Err(failure) => return Err(failure),
         }
     }
-    Err(Failure::new(Code::Busy, format!("transaction {number} is still at work after ten minutes")))
+    Err(Failure::new(Code::Busy, format!("transaction {number} is still at work after a day")))
 }

@@ -203,6 +203,10 @@ impl From<RecoverError> for Failure {
             RecoverError::GaveUp { .. } => Self::new(Code::Stuck, error.to_string()).hint(
                 "mend what is wrong (`bundle status`, `journalctl -u docker`), then `bundle recover --force`",
             ),
+            RecoverError::Store(error @ StoreError::Io { .. }) => {
+                // Something is pending, and it was not settled.
+                Self { code: Code::Stuck, ..error.into() }
+            }
             RecoverError::Store(error) => error.into(),
         }
     }

@@ -5,10 +5,10 @@ use std::io::{IsTerminal, Read};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::machine::Changing;
+use super::machine::{Changing, generation};
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
-use crate::model::SecretName;
+use crate::model::{SecretName, SecretOrigin};
 use crate::store::secrets::SecretValue;
 
 /// The longest value that is taken, in bytes.
@@ -35,15 +35,14 @@ pub(super) fn run(context: &Context<'_>, command: &Command) -> Result<Code, Fail
     })?;
     let value = SecretValue::new(&text);
     if value.expose().is_empty() || text.len() as u64 > LONGEST {
-        let message = format!(
-            "the value of `{name}` on stdin is {}",
-            if text.is_empty() { "empty" } else { "no value" }
-        );
+        let what = if text.len() as u64 > LONGEST { "longer than 64 KiB" } else { "empty" };
+        let message = format!("the value of `{name}` on stdin is {what}");
         return Err(Failure::new(Code::Input, message).hint(format!(
             "for example `printf %s \"$TOKEN\" | bundle secrets set {name}`; at most 64 KiB"
         )));
     }
     let changing = Changing::lock(context, "bundle secrets set")?;
+    refuse_foreign(&changing, name)?;
     let known = changing.store.secret(name)?;
     changing.store.set_secret(name, &value)?;
     let changed = known.as_ref() != Some(&value);
@@ -54,4 +53,25 @@ pub(super) fn run(context: &Context<'_>, command: &Command) -> Result<Code, Fail
         tell("running containers keep the value they started with until they are replaced");
     }
     Ok(Code::Done)
+}
+
+/// A value that the machine makes is not the operator's to send: a database that was set up with the old one would
+/// turn its clients away, and no way back would help.
+fn refuse_foreign(changing: &Changing, name: &SecretName) -> Result<(), Failure> {
+    let Some(view) = changing.store.current()? else { return Ok(()) };
+    let Some(manifest) = generation(&changing.store, view.generation)?.manifest else { return Ok(()) };
+    let made = match manifest.secrets.get(name) {
+        Some(SecretOrigin::Operator) => return Ok(()),
+        Some(SecretOrigin::Generate(_)) => "made on the machine, once",
+        Some(SecretOrigin::Template(_)) => "put together on the machine from others",
+        None => {
+            tell(&format!(
+                "warning: generation {} has no secret `{name}`; is a bundle to come that has?",
+                view.generation
+            ));
+            return Ok(());
+        }
+    };
+    Err(Failure::new(Code::Refused, format!("`{name}` is not for sending: it is {made}"))
+        .hint("`bundle show` says where each secret of a bundle comes from"))
 }

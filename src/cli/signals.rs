@@ -4,17 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::flag;
 
 use super::report::{Code, Failure};
 
-/// From now on SIGHUP is ignored, and the first SIGINT or SIGTERM sets the flag; the second one ends the process, and
+/// From now on SIGHUP is ignored, and SIGTSTP, which would stop us with the lock in our hands; and the first SIGINT or SIGTERM sets the flag; the second one ends the process, and
 /// what it leaves is settled by `bundle recover` or by PID 1's timer.
 pub(super) fn listen() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
-    let hung_up = Arc::new(AtomicBool::new(false));
-    let registered = flag::register(SIGHUP, hung_up).and_then(|_| {
+    let ignored = Arc::new(AtomicBool::new(false));
+    let ignoring = [SIGHUP, SIGTSTP]
+        .into_iter()
+        .try_for_each(|signal| flag::register(signal, ignored.clone()).map(drop));
+    let registered = ignoring.and_then(|()| {
         [SIGINT, SIGTERM].into_iter().try_for_each(|signal| {
             // In this order: the first signal finds the flag unset and sets it, the second finds it set.
             flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;

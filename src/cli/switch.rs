@@ -124,7 +124,7 @@ fn to_reference(
     let number = changing.store.next_generation()?;
     let from = Side { view, manifest: current.manifest.as_ref() };
     let to = aim(&from, number, Some(manifest));
-    refuse(changing.activator(&mut |line| tell(line)).look_first(&to)?)?;
+    refuse(changing.activator(&mut |line| tell(line)).look_first(&to, Way::Forward)?)?;
     changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
     let record = Record {
         schema: Record::SCHEMA,
@@ -163,7 +163,7 @@ fn go(
     let began = std::time::Instant::now();
     let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
-    let mut reasons = activator.look_first(&to)?;
+    let mut reasons = activator.look_first(&to, goal.way)?;
     reasons.extend(activator.look_closely(&to, goal.way)?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);

@@ -1,8 +1,11 @@
 //! Other programs: run with a limit, and quoted as one would type them when they fail.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 use crate::activate::HostError;
 
@@ -45,6 +48,8 @@ impl Program {
             .stdout(clone(&out)?)
             .stderr(clone(&err)?)
             .env("LC_ALL", "C.UTF-8")
+            // Of its own: what a terminal sends to our group when it hangs up must not end a step halfway.
+            .process_group(0)
             .spawn()
             .map_err(|error| fail(format!("cannot be run: {error}")))?;
         let status = wait(&mut child, self.limit).map_err(&fail)?;
@@ -69,7 +74,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<std::process::ExitStatus, 
         }
         if Instant::now() >= end {
             // It may have ended in this moment; then there is nothing to kill.
-            drop(child.kill());
+            let _gone = rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL);
             drop(child.wait());
             return Err(format!("did not end within {} s", limit.as_secs()));
         }

@@ -36,6 +36,8 @@ pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
         return Ok(());
     }
     docker(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
+    // Its layers before its name: after a power cut whatever has the name is whole.
+    sync_data_root()?;
     docker(["tag", &image.reference, &image.local]).run()?;
     sync_data_root()
 }
@@ -86,8 +88,20 @@ pub(super) fn up_and_wait(file: &str, services: &[ServiceName]) -> Result<(), Ho
     compose(file).args(args).args(services.iter().map(ToString::to_string)).limit(limit).run().map(drop)
 }
 
+/// Under a name of its own, so that a second run beside one that outlived its command line is refused.
 pub(super) fn run_to_end(file: &str, service: &str) -> Result<(), HostError> {
-    let args = ["--profile", "migrations", "run", "--rm", "--no-deps", "-T", service];
+    match container_state(service) {
+        Ok(state) if state.running => {
+            let attempt = format!("running `{service}` to its end");
+            return Err(HostError::new(
+                attempt,
+                "an earlier run of it has not ended; `docker logs` and wait, or `docker stop` it",
+            ));
+        }
+        Ok(_) => drop(docker(["rm", service]).run()?),
+        Err(_) => {}
+    }
+    let args = ["--profile", "migrations", "run", "--rm", "--no-deps", "-T", "--name", service, service];
     compose(file).args(args).limit(Duration::from_mins(30)).run().map(drop)
 }
 
@@ -133,6 +147,8 @@ pub(super) struct ContainerState {
     name: String,
     running: bool,
     restarting: bool,
+    /// How often Docker has restarted it.
+    pub(super) restarts: u64,
     status: String,
     health: Option<String>,
     /// The label `bundle.release`.
@@ -157,6 +173,7 @@ fn parse_state(name: &str, json: &[u8]) -> Option<ContainerState> {
         name: name.to_owned(),
         running: state.get("Running")?.as_bool()?,
         restarting: state.get("Restarting")?.as_bool()?,
+        restarts: container.get("RestartCount").and_then(Value::as_u64).unwrap_or(0),
         status: text(state.get("Status"))?,
         health: text(state.pointer("/Health/Status")),
         release: text(container.pointer("/Config/Labels/bundle.release")),

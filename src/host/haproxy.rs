@@ -11,6 +11,9 @@ use crate::model::{RouteName, Slot};
 /// Named in `haproxy.cfg`, too.
 const SOCKET: &str = "/run/bundle-haproxy/admin.sock";
 
+/// How long a start or reload may take until the socket knows the new configuration.
+const RELOAD: Duration = Duration::from_secs(15);
+
 /// New requests of these backends go to `to`; those under way on the other slot come to their end there.
 pub(super) fn route(routes: &[RouteName], to: Slot) -> Result<(), HostError> {
     let from = to.other();
@@ -23,10 +26,20 @@ pub(super) fn route(routes: &[RouteName], to: Slot) -> Result<(), HostError> {
     }
     let line = commands.join(";");
     let fail = |cause: String| HostError::new(format!("routing to {to} through `{SOCKET}`"), cause);
-    let said = ask(&line).map_err(|error| fail(error.to_string()))?;
-    // It answers a command of this kind with an empty line, and with words when it refuses.
-    let said = said.trim();
-    if said.is_empty() { Ok(()) } else { Err(fail(said.to_owned())) }
+    let end = Instant::now() + RELOAD;
+    loop {
+        // It answers a command of this kind with an empty line, and with words when it refuses.
+        let why = match ask(&line) {
+            Ok(said) if said.trim().is_empty() => return Ok(()),
+            Ok(said) => said.trim().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // While it reloads, the old worker still answers on the socket, and does not know new backends.
+        if Instant::now() >= end {
+            return Err(fail(why));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Waits until no request is under way on `slot`, at most `limit`. A long poll or a web socket may outlive it; it is

@@ -90,6 +90,10 @@ impl Host for Droplet {
         }
     }
 
+    fn restarts(&mut self, container: &str) -> Option<u64> {
+        docker::container_state(container).ok().map(|state| state.restarts)
+    }
+
     fn elapsed(&mut self) -> Duration {
         self.started.elapsed()
     }

@@ -29,6 +29,10 @@ impl Host for Offline {
         Ok(())
     }
 
+    fn restarts(&mut self, _container: &str) -> Option<u64> {
+        None
+    }
+
     fn elapsed(&mut self) -> Duration {
         self.elapsed
     }

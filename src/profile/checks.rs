@@ -126,6 +126,16 @@ fn secrets(profile: &Profile, faults: &mut Diagnostics) {
 
 /// A secret that nobody reads is probably a misspelt one. Which tables of artifact kinds name secrets only the kinds
 /// know, so any string in them that is the name of one counts.
+/// Without the table there is no firewall at all, which nobody should have by forgetting it.
+pub(crate) fn firewall(profile: &Profile, table: &Table<'_>, faults: &mut Diagnostics) {
+    let known = profile.kinds.iter().any(|kind| kind.table == Some("firewall"));
+    if known && !table.contains_key("firewall") {
+        faults
+            .warning_in(profile.sources().root(), "the profile has no `[firewall]`: every port of the machine is open")
+            .help("write `[firewall]` with `ssh_from = [\"203.0.113.0/24\"]`, the networks that you administer from");
+    }
+}
+
 pub(crate) fn unused_secrets(profile: &Profile, table: &Table<'_>, faults: &mut Diagnostics) {
     let mut used: BTreeSet<&str> = BTreeSet::new();
     used.extend(

@@ -125,6 +125,13 @@ impl Diagnostics {
         new
     }
 
+    /// Adds a warning about a file as a whole.
+    pub(crate) fn warning_in(&mut self, file: &str, message: impl Into<String>) -> &mut Diagnostic {
+        let new = self.push(Severity::Warning, message.into());
+        new.file = Some(file.to_owned());
+        new
+    }
+
     /// Takes over what somebody else found in the same sources.
     pub(crate) fn extend(&mut self, other: Self) {
         self.items.extend(other.items);

@@ -60,6 +60,7 @@ pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> 
     let services = services(profile, lock, &mut placeholders, &mut faults);
     let table = merge(profile.sources())?;
     checks::unused_secrets(profile, &table, &mut faults);
+    checks::firewall(profile, &table, &mut faults);
     let mut faults = faults.into_warnings()?;
     let Some(spec) = spec(profile, lock, services) else {
         // Whatever is absent has been reported; should it ever not have been, it is said rather than built.
@@ -176,7 +177,7 @@ fn image(
     if *placeholder && placeholders.insert(pinned(*digest)) {
         faults
             .warning(image.span(), format!("`{reference}` is pinned to a placeholder"))
-            .help("the bundle can be built, not deployed; publish the image, and run `bundle lock --update`");
+            .help("the bundle can be built, not deployed; publish the image, and run `bundle lock PROFILE --update`");
     }
     Some(pinned(*digest))
 }

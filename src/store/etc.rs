@@ -18,14 +18,17 @@ impl Store {
         for (path, target) in links {
             let there = self.below(path);
             let ours = ledger.links.contains_key(path);
-            if !ours && fs::symlink_metadata(&there).is_ok() && !points_at(&there, target)? {
+            // A file in place of a link of ours is somebody's, too.
+            let foreign = fs::symlink_metadata(&there).is_ok_and(|meta| !ours || !meta.is_symlink());
+            if foreign && !points_at(&there, target)? {
                 conflicts.push(path.clone());
             }
         }
         Ok(conflicts)
     }
 
-    /// Makes the links that are missing. The ledger says so first.
+    /// Makes the links that are missing. The ledger says so first. What is no link is somebody's: it is left alone, and an
+    /// error when all others are made.
     pub fn add_links(&self, links: &Links) -> Result<(), StoreError> {
         let mut ledger = self.ledger()?;
         let before = ledger.clone();
@@ -33,14 +36,26 @@ impl Store {
         if ledger != before {
             self.write_ledger(&ledger)?;
         }
+        let mut foreign = None;
         for (path, target) in links {
             let there = self.below(path);
-            if !points_at(&there, target)? {
-                durable::make_parents(&there)?;
-                durable::link(&there, Path::new(target))?;
+            if points_at(&there, target)? {
+                continue;
             }
+            if fs::symlink_metadata(&there).is_ok_and(|meta| !meta.is_symlink()) {
+                foreign.get_or_insert(there);
+                continue;
+            }
+            durable::make_parents(&there)?;
+            durable::link(&there, Path::new(target))?;
         }
-        Ok(())
+        match foreign {
+            Some(path) => Err(StoreError::damaged(
+                &path,
+                "somebody put something else in place of our link; move it away",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Removes our links that are not in `keep`, then says so in the ledger.

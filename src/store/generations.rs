@@ -141,7 +141,7 @@ impl Store {
     pub fn write_record(&self, record: &Record) -> Result<(), StoreError> {
         let path = self.generation_dir(record.generation).join("record.json");
         let json = serde_json::to_vec_pretty(record).map_err(|error| StoreError::damaged(&path, error))?;
-        durable::write(&path, &json, 0o644)
+        durable::write(&path, &json, 0o600)
     }
 
     /// The next number: one more than the highest ever seen, whether or not it came to be.

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::mount::{MountFlags, mount};
 
 use super::{Doing, Store, StoreError, durable};
@@ -83,6 +84,21 @@ impl Store {
         String::from_utf8(bytes)
             .map(|text| Some(SecretValue(text)))
             .map_err(|_| StoreError::damaged(&path, "not UTF-8"))
+    }
+
+    /// A text without the values of `manifest`'s secrets, plain or percent-encoded: programs print what they fail with.
+    pub fn redact(&self, manifest: Option<&Manifest>, mut text: String) -> String {
+        for name in manifest.into_iter().flat_map(|manifest| manifest.secrets.keys()) {
+            let Ok(Some(value)) = self.secret(name) else { continue };
+            let encoded = utf8_percent_encode(value.expose(), NON_ALPHANUMERIC).to_string();
+            for form in [value.expose(), encoded.as_str()] {
+                // Shorter ones would black out half of the language and protect nothing.
+                if form.len() >= 6 {
+                    text = text.replace(form, "…");
+                }
+            }
+        }
+        text
     }
 
     /// The secrets that only an operator has and that nobody sent.

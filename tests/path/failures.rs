@@ -53,6 +53,46 @@ fn what_turns_red_in_the_trial_brings_the_old_one_back() {
 }
 
 #[test]
+fn what_dies_and_is_restarted_in_the_trial_brings_the_old_one_back() {
+    let (profiles, machine, _) = first();
+    // Green whenever it is asked, and never the same process twice.
+    machine.script(&json!({ "restarting": ["worker-green"] }));
+    machine.switch(&profiles.built("b", APP)).ends(30).says(&["died during the trial", "service worker"]);
+    still_first(&machine, "service worker");
+}
+
+#[test]
+fn a_bad_release_touches_nothing_of_what_serves() {
+    let (_profiles, machine, next) = first();
+    let before = machine.state()["effects"].as_array().unwrap().len();
+    machine.script(&json!({ "red": ["route backend in green"] }));
+    machine.switch(&next).ends(30);
+    let effects = &machine.state()["effects"].as_array().unwrap()[before..];
+    let touched = |effect: &&Value| {
+        let words = effect.as_str().unwrap();
+        words.contains(".service")
+            || words.contains("blue: ")
+            || words.contains("-blue")
+            || words.starts_with("route")
+    };
+    assert_eq!(effects.iter().filter(touched).collect::<Vec<_>>(), Vec::<&Value>::new());
+}
+
+#[test]
+fn a_secret_that_a_failing_program_prints_is_not_kept() {
+    let (_profiles, machine, next) = first();
+    let value = std::fs::read_to_string(machine.path("var/lib/bundle/secrets/postgres_password")).unwrap();
+    machine.script(
+        &json!({ "fail": { "run to its end": format!("cannot reach postgres://app:{value}@postgres") } }),
+    );
+    let run = machine.switch(&next).ends(30).says(&["cannot reach postgres://app:…@postgres"]);
+    let kept = [machine.record(2).to_string(), machine.run(&["generations"]).stdout, run.stderr];
+    let journal =
+        String::from_utf8_lossy(&std::fs::read(machine.path("var/lib/bundle/journal")).unwrap()).into_owned();
+    assert!(kept.iter().chain([&journal]).all(|text| !text.contains(&value)), "{kept:?}");
+}
+
+#[test]
 fn what_was_red_before_cannot_fail_a_switch_and_what_was_not_can() {
     let (_profiles, machine, next) = first();
     machine.script(&json!({ "red": ["service worker"] }));

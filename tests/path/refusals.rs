@@ -59,6 +59,24 @@ fn a_file_of_somebody_else_is_left_alone() {
     assert_eq!(machine.current(), "0/blue");
     fs::remove_file(&theirs).unwrap();
     machine.switch(&built).ends(0);
+    // In place of a link of ours it is somebody's, too.
+    fs::remove_file(&theirs).unwrap();
+    fs::write(&theirs, "theirs again").unwrap();
+    machine
+        .switch(&profiles.built("second", "[redis]\nmaxmemory = \"200mb\"\n"))
+        .ends(20)
+        .says(&["not ours"]);
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs again");
+}
+
+#[test]
+fn only_what_an_operator_has_is_taken_from_an_operator() {
+    let profiles = Profiles::new();
+    let machine = Machine::with_secrets();
+    machine.switch(&profiles.built("first", "")).ends(0);
+    machine.set_secret("postgres_password", "hacked").ends(20).says(&["made on the machine"]);
+    machine.set_secret("database_url", "postgresql://elsewhere").ends(20).says(&["put together"]);
+    machine.set_secret("telegram_bot_tokne", "123").ends(0).says(&["has no secret `telegram_bot_tokne`"]);
 }
 
 #[test]

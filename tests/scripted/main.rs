@@ -30,6 +30,8 @@ struct Script {
     fail: BTreeMap<String, String>,
     /// The effect of this number fails.
     fail_at: Option<u64>,
+    /// Containers that die and are restarted all the time.
+    restarting: BTreeSet<String>,
     /// From the effect of this number on the disk below the root is full: no byte, no inode.
     fill_at: Option<u64>,
     /// And with it what was set aside for going back.
@@ -84,6 +86,8 @@ struct Scripted {
     script: Script,
     machine: Machine,
     count: u64,
+    /// How often restarts were asked for.
+    looks: u64,
 }
 
 impl Scripted {
@@ -95,7 +99,7 @@ impl Scripted {
         let read = |name| again(name).unwrap_or_else(|_| "{}".to_owned());
         let script = serde_json::from_str(&read("script.json")).unwrap();
         let machine = serde_json::from_str(&read("machine.json")).unwrap();
-        Self { root, script, machine, count: 0 }
+        Self { root, script, machine, count: 0, looks: 0 }
     }
 
     fn save(&self) -> io::Result<()> {
@@ -156,6 +160,11 @@ impl Scripted {
                     self.up(service.as_str(), &file.absolute()).map_err(|error| lost(effect, &error))?;
                     self.machine.containers.get_mut(service.as_str()).unwrap().keep = true;
                 }
+            }
+            Effect::Drain { .. }
+                if machine.units.get("bundle-haproxy.service").is_none_or(|state| state != "active") =>
+            {
+                return Err(HostError::new(effect.to_string(), "there is no proxy to ask"));
             }
             // Nothing of either is left to see.
             Effect::Migrate { .. } | Effect::Drain { .. } => {}
@@ -296,6 +305,13 @@ impl Host for Scripted {
                 self.red(&probe.subject(), name.rsplit_once('-').map(|(_, slot)| slot))
             }
         }
+    }
+
+    fn restarts(&mut self, container: &str) -> Option<u64> {
+        // A script that names it has it restarted once between any two looks.
+        let restarting = self.script.restarting.contains(container);
+        self.looks += 1;
+        restarting.then_some(self.looks)
     }
 
     fn elapsed(&mut self) -> Duration {
