@@ -67,7 +67,8 @@ fn a_bad_release_touches_nothing_of_what_serves() {
     let before = machine.state()["effects"].as_array().unwrap().len();
     machine.script(&json!({ "red": ["route backend in green"] }));
     machine.switch(&next).ends(30);
-    let effects = &machine.state()["effects"].as_array().unwrap()[before..];
+    let state = machine.state();
+    let effects = &state["effects"].as_array().unwrap()[before..];
     let touched = |effect: &&Value| {
         let words = effect.as_str().unwrap();
         words.contains(".service")
