@@ -5,7 +5,7 @@ use std::fmt;
 use super::side::{Side, Way};
 use super::transaction::{Activator, words};
 use crate::model::SecretName;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Free bytes below which nothing is begun: views, journal and what Docker writes when containers are recreated.
 const MIN_BYTES: u64 = 64 * 1024 * 1024;
@@ -86,25 +86,25 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-impl Activator<'_> {
-    /// Secrets, foreign files, space: what the manifest and the disk alone can tell.
-    pub fn look_first(&mut self, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {
-        let mut reasons = Vec::new();
-        if let Some(manifest) = to.manifest {
-            let missing = self.store.missing_secrets(manifest)?;
-            if !missing.is_empty() {
-                reasons.push(Reason::MissingSecrets(missing));
-            }
+/// Secrets, foreign files, space: what the manifest and the disk alone can tell. Changes nothing.
+pub fn look_first(store: &Store, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {
+    let mut reasons = Vec::new();
+    if let Some(manifest) = to.manifest {
+        let missing = store.missing_secrets(manifest)?;
+        if !missing.is_empty() {
+            reasons.push(Reason::MissingSecrets(missing));
         }
-        reasons.extend(self.store.link_conflicts(&to.links())?.into_iter().map(Reason::Conflict));
-        let space = self.store.space()?;
-        // Whoever goes back from what filled the disk must not be told to make room first.
-        if way == Way::Forward && (space.bytes < MIN_BYTES || space.inodes < MIN_INODES) {
-            reasons.push(Reason::Space { bytes: space.bytes, inodes: space.inodes });
-        }
-        Ok(reasons)
     }
+    reasons.extend(store.link_conflicts(&to.links())?.into_iter().map(Reason::Conflict));
+    let space = store.space()?;
+    // Whoever goes back from what filled the disk must not be told to make room first.
+    if way == Way::Forward && (space.bytes < MIN_BYTES || space.inodes < MIN_INODES) {
+        reasons.push(Reason::Space { bytes: space.bytes, inodes: space.inodes });
+    }
+    Ok(reasons)
+}
 
+impl Activator<'_> {
     /// The certificate, every file whole and judged by its reader (unless it was, on the way to this generation before),
     /// every image on the machine. The bundle is in the store by now.
     pub fn look_closely(&mut self, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {

@@ -26,6 +26,7 @@ mod switch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
@@ -116,6 +117,9 @@ pub fn machine(store: &Store) -> Box<dyn Host> {
     }
 }
 
+/// Whether a result could not be printed.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Runs the program with the arguments of this process. `machine` is [`machine`] except in tests.
 pub fn main(machine: &Machine<'_>) -> ExitCode {
     // A pipe that was closed, or a terminal that was, must not end a switch in the middle; Rust ignores SIGPIPE.
@@ -123,7 +127,17 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
     // Absolute, because some paths are handed on to others: a path that cannot be made so has no parent either.
     let root = arguments.root.map(|root| std::path::absolute(&root).unwrap_or(root));
     let context = Context { root, json: arguments.json, machine };
+    // What has changed a machine has done so, whoever listens; of the others the result is all there is.
+    let changes = matches!(
+        arguments.command,
+        Command::Switch(_)
+            | Command::Rollback(_)
+            | Command::Recover(_)
+            | Command::Secrets(_)
+            | Command::Boot(_)
+    );
     match run(&context, arguments.command) {
+        Ok(_) if !changes && LOST.load(Ordering::SeqCst) => Code::Refused.into(),
         Ok(code) => code.into(),
         Err(failure) => {
             tell(&failure.render());
@@ -165,7 +179,8 @@ fn print(context: &Context<'_>, json: serde_json::Value, text: impl FnOnce() -> 
     };
     // A reader who went away does not make a failure of what was done.
     if let Err(error) = writeln!(std::io::stdout(), "{}", line.trim_end_matches('\n')) {
-        tell(&format!("cannot print the result: {error}"));
+        tell(&format!("error: cannot print the result: {error}"));
+        LOST.store(true, Ordering::SeqCst);
     }
 }
 

@@ -6,9 +6,11 @@ use serde_json::json;
 use super::machine::generation;
 use super::places::Reach;
 use super::report::{Code, Failure};
+use super::switch::nothing;
 use super::{Context, print};
 use crate::activate::plan::{Change, choose_slot};
-use crate::activate::{Plan, Side, Way};
+use crate::activate::prepare::look_first;
+use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
 use crate::model::{GenerationNumber, Slot};
 use crate::registry::{Ref, Repository};
@@ -47,8 +49,14 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let from = Side { view, manifest: current.as_ref() };
     let to = aim(&from, number, manifest.as_ref());
     let plan = Plan::between(&from, &to, way);
-    print(context, json!({ "plan": plan, "digest": plan.digest() }), || render(&plan));
-    Ok(Code::Done)
+    if from.view.generation == to.view.generation {
+        return Ok(nothing(context, from.view));
+    }
+    let reasons: Vec<_> = look_first(&store, &to, way)?;
+    let words: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+    print(context, json!({ "plan": plan, "digest": plan.digest(), "refused": words }), || render(&plan));
+    // Whoever plans wants to know what `switch` would say first.
+    if reasons.is_empty() { Ok(Code::Done) } else { Err(Refusal { reasons }.into()) }
 }
 
 /// The target in the slot that suits it.

@@ -7,7 +7,7 @@ use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
-use crate::activate::prepare::Reason;
+use crate::activate::prepare::{Reason, look_first};
 use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
 use crate::model::{Digest, GenerationNumber};
@@ -124,7 +124,7 @@ fn to_reference(
     let number = changing.store.next_generation()?;
     let from = Side { view, manifest: current.manifest.as_ref() };
     let to = aim(&from, number, Some(manifest));
-    refuse(changing.activator(&mut |line| tell(line)).look_first(&to, Way::Forward)?)?;
+    refuse(look_first(&changing.store, &to, Way::Forward)?)?;
     changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
     let record = Record {
         schema: Record::SCHEMA,
@@ -163,7 +163,7 @@ fn go(
     let began = std::time::Instant::now();
     let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
-    let mut reasons = activator.look_first(&to, goal.way)?;
+    let mut reasons = look_first(activator.store, &to, goal.way)?;
     reasons.extend(activator.look_closely(&to, goal.way)?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);
@@ -189,7 +189,7 @@ fn refuse(reasons: Vec<Reason>) -> Result<(), Failure> {
     if reasons.is_empty() { Ok(()) } else { Err(Refusal { reasons }.into()) }
 }
 
-fn nothing(context: &Context<'_>, view: View) -> Code {
+pub(super) fn nothing(context: &Context<'_>, view: View) -> Code {
     print(context, json!({ "current": view, "changed": false }), || format!("{view} is current already"));
     Code::NothingToChange
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 
 use super::merge::parents;
 use super::source::Sources;
@@ -32,6 +33,10 @@ pub fn load(path: &str) -> Sources {
 
 /// The text of a file, or why there is none.
 fn read(path: &str) -> Result<String, String> {
+    // Opening a pipe would wait for somebody to write into it.
+    if std::fs::metadata(path).map_err(|error| reason(&error))?.file_type().is_fifo() {
+        return Err("it is a pipe, not a file".to_owned());
+    }
     let file = File::open(path).map_err(|error| reason(&error))?;
     let mut text = String::new();
     file.take(LIMIT + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;

@@ -40,8 +40,10 @@ impl Store {
 
     /// What is free.
     pub fn space(&self) -> Result<Space, StoreError> {
+        // Before the first switch the directory is not there; its file system is.
         let home = self.home();
-        let stat = rustix::fs::statvfs(&home).doing("looking at the file system of", &home)?;
+        let home = home.ancestors().find(|path| path.exists()).unwrap_or(&self.root);
+        let stat = rustix::fs::statvfs(home).doing("looking at the file system of", home)?;
         let inodes = if stat.f_files == 0 { u64::MAX } else { stat.f_ffree };
         Ok(Space { bytes: stat.f_bfree.saturating_mul(stat.f_frsize), inodes })
     }

@@ -70,6 +70,19 @@ fn a_file_of_somebody_else_is_left_alone() {
 }
 
 #[test]
+fn a_plan_says_what_the_switch_would_refuse() {
+    let profiles = Profiles::new();
+    let built = profiles.built("first", "");
+    let machine = Machine::new();
+    let planned = machine.run(&["plan", &built.reference()]).ends(20).says(&["telegram_bot_token"]);
+    assert!(planned.stdout.contains("flip"), "the plan is shown all the same: {}", planned.stdout);
+    machine.set_secret("telegram_bot_token", "123").ends(0);
+    machine.run(&["plan", &built.reference()]).ends(0);
+    machine.switch(&built).ends(0);
+    machine.run(&["plan", "--generation", "1"]).ends(10);
+}
+
+#[test]
 fn only_what_an_operator_has_is_taken_from_an_operator() {
     let profiles = Profiles::new();
     let machine = Machine::with_secrets();
@@ -140,7 +153,8 @@ fn nobody_listening_changes_nothing_about_what_is_done() {
     assert_eq!(deaf(&["switch", &next.reference()]), Some(30));
     machine.mend();
     assert_eq!(deaf(&["switch", "--generation", "9"]), Some(20));
-    assert_eq!(deaf(&["status"]), Some(0));
+    // Its result is all that `status` does, and it is lost.
+    assert_eq!(deaf(&["status"]), Some(20));
     assert_settled(&machine, "although nobody listened");
 }
 
