@@ -75,6 +75,7 @@ fn ten_switches_lose_no_request_and_a_bad_release_goes_back_by_itself() {
     a_bad_release_goes_back(&site);
     a_killed_switch_is_settled_by_pid_1(&site);
     going_back_and_forth(&site);
+    everything_goes_down_and_comes_back(&site);
     a_crash_of_the_machine_changes_nothing(site, &state);
 }
 
@@ -168,6 +169,20 @@ fn going_back_and_forth(site: &Site) {
     let environment =
         site.droplet.sh("docker inspect --format '{{.Config.Env}}' $(docker ps -q --filter name=backend-)");
     assert!(environment.contains("GREETING=first"), "{environment}");
+}
+
+fn everything_goes_down_and_comes_back(site: &Site) {
+    let count = site.door().get("/messages/count").unwrap().body;
+    let down = site.bundle(&["switch", "--generation", "0"]);
+    assert_eq!(down.code, 0, "{down:?}");
+    assert!(!down.err.contains("warning"), "{down:?}");
+    assert_eq!(site.droplet.sh("docker ps -q; find /etc/systemd/system -lname '*bundle*'"), "");
+    let tables = site.droplet.run_ok(&["nft", "list", "tables"]);
+    assert!(tables.contains("inet bundle"), "going down must not open the machine: {tables}");
+    assert_eq!(site.bundle(&["recover"]).code, 10, "nothing is left to do");
+    let up = site.bundle(&["switch", "--generation", "1"]);
+    assert_eq!(up.code, 0, "{up:?}");
+    assert_eq!(site.door().get("/messages/count").unwrap().body, count, "what was stored is stored");
 }
 
 fn a_crash_of_the_machine_changes_nothing(mut site: Site, state: &[String; 2]) {
