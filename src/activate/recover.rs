@@ -5,7 +5,7 @@ use super::host::Probe;
 use super::plan::Plan;
 use super::side::{Side, Way};
 use super::step::Effect;
-use super::transaction::{Activator, Report, words};
+use super::transaction::{Activator, Begun, Report, words};
 use crate::store::journal::Pending;
 use crate::store::{Generation, Outcome, StoreError, View};
 
@@ -66,7 +66,9 @@ impl Activator<'_> {
         let mut journal = self.store.journal()?;
         if pending.committed {
             let plan = Plan::between(&from, &to, Way::Forward);
-            let report = self.close(&mut journal, pending.id, &to, &plan.closing, pending.previous)?;
+            let (id, previous) = (pending.id, pending.previous);
+            let report =
+                self.close(&mut Begun { journal, id, from: &from, to: &to, plan: &plan, previous })?;
             return Ok(Recovery::Finished(to.view, report));
         }
         if pending.attempts >= TRIES && !force {

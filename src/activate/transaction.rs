@@ -70,6 +70,17 @@ pub enum SwitchError {
     Store(#[from] StoreError),
 }
 
+/// A switch that has been begun: its lines in the journal, and what they are about.
+pub(super) struct Begun<'a> {
+    pub(super) journal: Journal,
+    pub(super) id: TransactionId,
+    pub(super) from: &'a Side<'a>,
+    pub(super) to: &'a Side<'a>,
+    pub(super) plan: &'a Plan,
+    /// What `rollback` will go to from the new generation; `None` leaves what its record says.
+    pub(super) previous: Option<GenerationNumber>,
+}
+
 /// What a switch leaves to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -93,34 +104,27 @@ impl Activator<'_> {
             (self.tell)(&format!("already red, so it cannot fail this switch: {red}"));
         }
         let mut journal = self.store.journal()?;
-        let txn = journal.begin(from.view, to.view, plan.touches_data(), previous)?;
-        match self.forward(&mut journal, txn, from, to, plan, &baseline) {
-            Ok(()) => self.commit(&mut journal, txn, from, to, plan, previous),
-            Err(reason) => self.go_back(&mut journal, txn, from, to, plan.touches_data(), reason),
+        let id = journal.begin(from.view, to.view, plan.touches_data(), previous)?;
+        let mut begun = Begun { journal, id, from, to, plan, previous };
+        match self.forward(&mut begun, &baseline) {
+            Ok(()) => self.commit(&mut begun),
+            Err(reason) => self.go_back(&mut begun, reason),
         }
     }
 
-    fn forward(
-        &mut self,
-        journal: &mut Journal,
-        txn: TransactionId,
-        from: &Side<'_>,
-        to: &Side<'_>,
-        plan: &Plan,
-        baseline: &Baseline,
-    ) -> Result<(), String> {
+    fn forward(&mut self, begun: &mut Begun<'_>, baseline: &Baseline) -> Result<(), String> {
         let mut announced = None;
-        for (phase, step) in &plan.steps {
+        for (phase, step) in &begun.plan.steps {
             if announced != Some(*phase) {
-                journal.append(txn, Event::Intent { phase: *phase }).map_err(words)?;
+                begun.journal.append(begun.id, Event::Intent { phase: *phase }).map_err(words)?;
                 self.lock.phase(format!("{phase:?}").to_lowercase()).map_err(words)?;
                 announced = Some(*phase);
                 if *phase == Phase::Arm {
-                    self.arm(txn, from, to).map_err(words)?;
+                    self.arm(begun).map_err(words)?;
                 }
             }
             (self.tell)(&step.to_string());
-            self.step(step, to, baseline)?;
+            self.step(step, begun.to, baseline)?;
             if self.stop.load(Ordering::SeqCst) {
                 return Err(STOPPED.to_owned());
             }
@@ -129,18 +133,14 @@ impl Activator<'_> {
     }
 
     /// The links for both directions, and PID 1's promise to call us if we do not come back.
-    fn arm(
-        &mut self,
-        txn: TransactionId,
-        from: &Side<'_>,
-        to: &Side<'_>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
+    fn arm(&mut self, begun: &Begun<'_>) -> Result<(), Box<dyn std::error::Error>> {
+        let Begun { id, from, to, .. } = begun;
         self.store.arm_flip(to.view, from.view)?;
         let switching = to.manifest.or(from.manifest).map(|manifest| manifest.switching);
         // Longer than every wait that may follow: it is for a process that died or hangs, not for a slow one.
         let seconds =
             switching.map_or(120, |s| s.trial_seconds + 2 * s.health_seconds + s.drain_seconds + 120);
-        self.host.perform(&Effect::ArmTrial { transaction: txn.0, seconds })?;
+        self.host.perform(&Effect::ArmTrial { transaction: id.0, seconds })?;
         Ok(())
     }
 
@@ -165,48 +165,32 @@ impl Activator<'_> {
         }
     }
 
-    fn commit(
-        &mut self,
-        journal: &mut Journal,
-        txn: TransactionId,
-        from: &Side<'_>,
-        to: &Side<'_>,
-        plan: &Plan,
-        previous: Option<GenerationNumber>,
-    ) -> Result<Report, SwitchError> {
+    fn commit(&mut self, begun: &mut Begun<'_>) -> Result<Report, SwitchError> {
         // From this record on the new generation is the last good one: recovery finishes what follows.
-        if let Err(error) = journal.append(txn, Event::Commit) {
+        if let Err(error) = begun.journal.append(begun.id, Event::Commit) {
             return match self.store.pending() {
-                Ok(Some(pending)) if !pending.committed => {
-                    self.go_back(journal, txn, from, to, plan.touches_data(), words(error))
-                }
+                Ok(Some(pending)) if !pending.committed => self.go_back(begun, words(error)),
                 // It is written, and nobody knows whether it is on the disk: promise nothing, touch nothing.
-                _ => Err(SwitchError::Unfinished { serving: to.view, reason: words(error) }),
+                _ => Err(SwitchError::Unfinished { serving: begun.to.view, reason: words(error) }),
             };
         }
-        self.close(journal, txn, to, &plan.closing, previous)
-            .map_err(|error| SwitchError::Unfinished { serving: to.view, reason: words(error) })
+        self.close(begun)
+            .map_err(|error| SwitchError::Unfinished { serving: begun.to.view, reason: words(error) })
     }
 
     /// What remains after a commit. A container that does not stop is worth a warning, not a way back.
-    pub(super) fn close(
-        &mut self,
-        journal: &mut Journal,
-        txn: TransactionId,
-        to: &Side<'_>,
-        closing: &[Step],
-        previous: Option<GenerationNumber>,
-    ) -> Result<Report, StoreError> {
+    pub(super) fn close(&mut self, begun: &mut Begun<'_>) -> Result<Report, StoreError> {
+        let Begun { journal, id, to, plan, previous, .. } = begun;
         let mut report = Report::default();
         self.store.release_ballast()?;
         self.update_record(to.view.generation, |record| {
             record.outcome = Outcome::Good;
-            record.previous = previous.or(record.previous);
+            record.previous = (*previous).or(record.previous);
         })?;
         self.store.set_last_good(to.view)?;
         (self.tell)(&format!("committed               {}", to.view));
-        self.try_effect(&Effect::DisarmTrial { transaction: txn.0 }, &mut report.warnings);
-        for step in closing.iter().filter(|step| **step != Step::Commit) {
+        self.try_effect(&Effect::DisarmTrial { transaction: id.0 }, &mut report.warnings);
+        for step in plan.closing.iter().filter(|step| **step != Step::Commit) {
             (self.tell)(&step.to_string());
             if let Err(why) = self.step(step, to, &Baseline::default()) {
                 report.warnings.push(why);
@@ -219,31 +203,24 @@ impl Activator<'_> {
         self.store.clear_staging()?;
         // Otherwise it stays pending, and the next command tries again: nothing else would ever stop what still runs.
         if report.warnings.is_empty() {
-            journal.append(txn, Event::Settled { committed: true })?;
+            journal.append(*id, Event::Settled { committed: true })?;
         }
         Ok(report)
     }
 
-    fn go_back(
-        &mut self,
-        journal: &mut Journal,
-        txn: TransactionId,
-        from: &Side<'_>,
-        to: &Side<'_>,
-        data: bool,
-        reason: String,
-    ) -> Result<Report, SwitchError> {
+    fn go_back(&mut self, begun: &mut Begun<'_>, reason: String) -> Result<Report, SwitchError> {
+        let Begun { journal, id, from, to, plan, .. } = begun;
         // What a failing program printed may hold a value of ours.
         let reason = self.store.redact(to.manifest, reason);
         (self.tell)(&format!("failed: {reason}"));
         (self.tell)(&format!("going back to           {}", from.view));
-        let written = self.store.pending().ok().flatten().filter(|pending| pending.id == txn);
+        let written = self.store.pending().ok().flatten().filter(|pending| pending.id == *id);
         // A journal that cannot be read says nothing about how far it came: then everything is looked at.
         let pending = written.unwrap_or(Pending {
-            id: txn,
+            id: *id,
             from: from.view,
             to: to.view,
-            data,
+            data: plan.touches_data(),
             previous: None,
             phase: Some(Phase::Trial),
             committed: false,
