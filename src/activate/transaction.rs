@@ -204,8 +204,16 @@ impl Activator<'_> {
         // Otherwise it stays pending, and the next command tries again: nothing else would ever stop what still runs.
         if report.warnings.is_empty() {
             journal.append(*id, Event::Settled { committed: true })?;
+            self.set_aside();
         }
         Ok(report)
+    }
+
+    /// Space for the next way back, which may be asked for on a disk that is full by then.
+    pub(super) fn set_aside(&mut self) {
+        if self.store.ensure_ballast().is_err() {
+            (self.tell)("warning: no space could be set aside for going back: the disk is full");
+        }
     }
 
     fn go_back(&mut self, begun: &mut Begun<'_>, reason: String) -> Result<Report, SwitchError> {

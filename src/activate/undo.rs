@@ -37,7 +37,9 @@ impl Activator<'_> {
         if !errors.is_empty() {
             return Err(errors);
         }
-        self.settle_undone(journal, pending, reason).map_err(|error| vec![error])
+        self.settle_undone(journal, pending, reason).map_err(|error| vec![error])?;
+        self.set_aside();
+        Ok(())
     }
 
     /// `current`, `/etc` and secrets: all that must be right before other programs start at boot.

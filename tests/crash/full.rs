@@ -20,6 +20,10 @@ rm -rf "$root" "$small/run"
 mkdir "$small/run"
 mount -t tmpfs run "$small/run"
 cp -a "$small/../run/." "$small/run"
+if [ -n "${FULL:-}" ]; then
+    mkdir "$small/fill"
+    dd if=/dev/zero of="$small/fill/bytes" bs=4096 2>/dev/null || :
+fi
 code=0
 "$program" --root "$small" "$@" || code=$?
 rm -rf "$small/fill"
@@ -28,6 +32,10 @@ exit $code
 "#;
 
 fn on_a_small_disk(machine: &Machine, arguments: &[&str]) -> Run {
+    Run::of(&mut small_disk(machine, arguments))
+}
+
+fn small_disk(machine: &Machine, arguments: &[&str]) -> Command {
     assert!(
         rustix::process::geteuid().is_root(),
         "only root may mount: run this test as root, or in a namespace"
@@ -42,7 +50,7 @@ fn on_a_small_disk(machine: &Machine, arguments: &[&str]) -> Run {
     let places = [script(machine.root()), script(&small), script(&program())];
     let mut command = Command::new("unshare");
     command.args(words).args(places).args(arguments);
-    Run::of(&mut command)
+    command
 }
 
 #[test]
@@ -73,4 +81,21 @@ fn without_what_was_set_aside_that_test_would_fail() {
     let run = on_a_small_disk(&machine, &scene.arguments()).ends(31).says(&["No space left"]);
     machine.mend();
     scene.settles(&machine, &run, "once there is room again");
+}
+
+#[test]
+fn an_operator_can_go_back_on_a_disk_that_was_full_before() {
+    let scene = Scene::rollback();
+    let machine = scene.machine();
+    Run::of(small_disk(&machine, &scene.arguments()).env("FULL", "1")).ends(0);
+    assert_settled(&machine, "gone back on a full disk");
+    assert_eq!(machine.bundle(), scene.new);
+}
+
+#[test]
+fn nobody_goes_forward_on_a_full_disk() {
+    let scene = Scene::switch();
+    let machine = scene.machine();
+    Run::of(small_disk(&machine, &scene.arguments()).env("FULL", "1")).ends(20);
+    assert_eq!(machine.bundle(), scene.old);
 }
