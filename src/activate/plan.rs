@@ -204,6 +204,7 @@ fn file_changes(from: &Side<'_>, to: &Side<'_>) -> Vec<FileChange> {
 pub(super) struct UnitChanges {
     stop: Vec<UnitName>,
     daemon_reload: bool,
+    ground: bool,
     act: Vec<(UnitVerb, UnitName)>,
 }
 
@@ -241,7 +242,8 @@ impl UnitChanges {
                 }
             }
         }
-        Self { stop, daemon_reload: units_changed || old_links != new_links, act }
+        let ground = from.manifest.is_some() && to.manifest.is_none();
+        Self { stop, daemon_reload: units_changed || old_links != new_links, ground, act }
     }
 
     /// Before `daemon-reload`: what goes is stopped by its old definition.
@@ -253,7 +255,9 @@ impl UnitChanges {
     pub(super) fn after_stopping(&self) -> Vec<Effect> {
         let reload = self.daemon_reload.then_some(Effect::DaemonReload);
         let act = self.act.iter().map(|(verb, unit)| Effect::Unit { verb: *verb, unit: unit.clone() });
-        reload.into_iter().chain(act).collect()
+        // A stopped firewall leaves its table, so that nothing opens meanwhile.
+        let ground = self.ground.then_some(Effect::Ground);
+        reload.into_iter().chain(act).chain(ground).collect()
     }
 }
 

@@ -107,6 +107,10 @@ pub enum Effect {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Loads the firewall that the first boot laid down, if it did: what a machine without a generation has.
+    Ground,
+    /// Has the first boot go on, by itself and after this process: what it waited for is there.
+    ResumeFirstBoot,
     /// Has PID 1 call `bundle recover` later, so that going back does not depend on this process.
     ArmTrial {
         /// The transaction that it is for.
@@ -186,6 +190,8 @@ impl fmt::Display for Effect {
             Self::Drain { slot, seconds, .. } => {
                 write!(f, "drain                   {slot}, up to {seconds} s")
             }
+            Self::Ground => f.write_str("load                    the first boot's firewall"),
+            Self::ResumeFirstBoot => f.write_str("go on with              the first boot"),
             Self::ArmTrial { seconds, .. } => {
                 write!(f, "arm going back          in {seconds} s, unless settled")
             }

@@ -8,6 +8,7 @@
 mod boot;
 mod build;
 mod check;
+mod first_boot;
 mod generations;
 mod lock;
 mod machine;

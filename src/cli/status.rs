@@ -6,18 +6,25 @@ use super::generations::time;
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::Side;
+use crate::model::SecretName;
 use crate::store::certs::PLACEHOLDER;
+use crate::store::first_boot::FirstBoot;
 use crate::store::journal::Pending;
+use crate::store::{Store, Waiting};
 
 pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let store = context.store();
     let Some(view) = store.current()? else {
-        print(context, json!({ "current": null }), || {
-            "no generation yet: `bundle switch REF` makes the first".to_owned()
+        let on_the_way = OnTheWay::of(&store)?;
+        print(context, json!({ "current": null, "on_the_way": on_the_way.json() }), || {
+            let mut lines = vec!["no generation yet: `bundle switch REF` makes the first".to_owned()];
+            lines.extend(on_the_way.lines());
+            lines.join("\n")
         });
         return Ok(Code::Done);
     };
     let generation = super::machine::generation(&store, view.generation)?;
+    let on_the_way = if generation.manifest.is_none() { OnTheWay::of(&store)? } else { OnTheWay::default() };
     let pending = store.pending()?;
     let mut host = context.host(&store);
     let side = Side { view, manifest: generation.manifest.as_ref() };
@@ -36,6 +43,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         "pending": pending.as_ref().map(pending_json),
         "health": checks.iter().map(|(subject, red)| json!({ "subject": subject, "red": red })).collect::<Vec<_>>(),
         "degraded": degraded,
+        "on_the_way": on_the_way.json(),
         "placeholder_certificate": placeholder,
         "missing_secrets": missing,
     });
@@ -47,7 +55,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
             lines.push(format!("  bundle   {bundle}"));
         }
         lines.push(format!("  made     {} by {}", time(record.created), record.by));
-        lines.push(format!("  state    {}", if degraded { "degraded" } else { "healthy" }));
+        lines.extend(on_the_way.lines());
+        if generation.manifest.is_some() {
+            lines.push(format!("  state    {}", if degraded { "degraded" } else { "healthy" }));
+        }
         for (subject, red) in &checks {
             let word = red.as_deref().map_or_else(|| "green".to_owned(), |why| format!("red: {why}"));
             lines.push(format!("    {subject:<24} {word}"));
@@ -64,6 +75,42 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         lines.join("\n")
     });
     Ok(Code::Done)
+}
+
+/// A machine on its way to its first generation.
+#[derive(Default)]
+struct OnTheWay {
+    first_boot: Option<FirstBoot>,
+    waiting: Option<Waiting>,
+    missing: Vec<SecretName>,
+}
+
+impl OnTheWay {
+    fn of(store: &Store) -> Result<Self, Failure> {
+        let waiting = store.waiting()?;
+        let missing =
+            waiting.as_ref().map_or(Ok(Vec::new()), |waiting| store.still_missing(&waiting.missing))?;
+        Ok(Self { first_boot: store.first_boot()?, waiting, missing })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "first_boot": self.first_boot, "bundle": self.waiting.as_ref().map(|waiting| &waiting.reference), "missing_secrets": self.missing })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(FirstBoot { state, since, message }) = &self.first_boot {
+            let state = state.replace('-', " ");
+            lines.push(format!("  boot     {state} since {}: {message}", time(*since)));
+        }
+        for name in &self.missing {
+            lines.push(format!("  missing  the secret `{name}`: `bundle secrets set {name}`"));
+        }
+        if self.waiting.is_some() {
+            lines.push("  then     the machine goes on by itself".to_owned());
+        }
+        lines
+    }
 }
 
 fn pending_json(pending: &Pending) -> serde_json::Value {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
-use super::{Context, print, tell};
+use super::{Context, first_boot, print, tell};
 use crate::activate::prepare::{Reason, look_first};
 use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// Refuse unless the plan is this one, as `bundle plan` printed it
     #[arg(long, value_name = "DIGEST")]
     expect_plan: Option<Digest>,
+    /// As the first boot calls it: do nothing if the machine has a generation of its own, and wait for secrets
+    #[arg(long, hide = true, requires = "reference")]
+    first_boot: bool,
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +53,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let mut changing = Changing::settled(context, "bundle switch")?;
     let (view, current) = changing.current()?;
     expect(&current, arguments.expect_current)?;
+    if arguments.first_boot && first_boot::is_over(&changing.store)? {
+        return Ok(nothing(context, view));
+    }
     let expect_plan = arguments.expect_plan;
     match (&arguments.target.reference, arguments.target.generation) {
         (_, Some(number)) => {
@@ -112,6 +118,11 @@ fn to_reference(
     reference: &Ref,
     arguments: &Arguments,
 ) -> Result<Code, Failure> {
+    if arguments.first_boot
+        && let Some(missing) = first_boot::token(&changing.store)?
+    {
+        return first_boot::wait(context, changing, reference, None, missing);
+    }
     changing.lock.phase("stage")?;
     let staging = changing.store.staging()?;
     let Target { repository, reach, .. } = &arguments.target;
@@ -124,7 +135,20 @@ fn to_reference(
     let number = changing.store.next_generation()?;
     let from = Side { view, manifest: current.manifest.as_ref() };
     let to = aim(&from, number, Some(manifest));
-    refuse(look_first(&changing.store, &to, Way::Forward)?)?;
+    let reasons = look_first(&changing.store, &to, Way::Forward)?;
+    if arguments.first_boot
+        && let [Reason::MissingSecrets(missing)] = reasons.as_slice()
+    {
+        changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
+        first_boot::prepare(changing, &to);
+        // One that has come meanwhile has found nobody waiting.
+        let missing = changing.store.still_missing(missing)?;
+        if !missing.is_empty() {
+            return first_boot::wait(context, changing, reference, Some(opened.digest()), missing);
+        }
+    } else {
+        refuse(reasons)?;
+    }
     changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
     let record = Record {
         schema: Record::SCHEMA,
@@ -173,6 +197,7 @@ fn go(
         let message = format!("the plan is now {}, not {expected}", plan.digest());
         return Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again"));
     }
+    activator.store.clear_waiting()?;
     if let Some(record) = &goal.new {
         activator.store.create_generation(record, goal.manifest)?;
     }

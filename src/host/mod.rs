@@ -58,6 +58,8 @@ impl Host for Droplet {
             Effect::Drain { routes, slot, seconds } => {
                 haproxy::drain(routes, *slot, Duration::from_secs(*seconds))
             }
+            Effect::Ground => ground(),
+            Effect::ResumeFirstBoot => systemd::resume_first_boot(),
             Effect::ArmTrial { transaction, seconds } => systemd::arm(*transaction, *seconds),
             Effect::DisarmTrial { transaction } => systemd::disarm(*transaction),
         }
@@ -101,6 +103,16 @@ impl Host for Droplet {
     fn wait(&mut self, time: Duration) {
         std::thread::sleep(time);
     }
+}
+
+/// Laid down by the first boot's user-data.
+const GROUND: &str = "/etc/bundle/ground.nft";
+
+fn ground() -> Result<(), HostError> {
+    if !std::path::Path::new(GROUND).exists() {
+        return Ok(());
+    }
+    Program::new("nft").args(["-f", GROUND]).run().map(drop)
 }
 
 /// Asks the public listener on its loopback side, on the private path that only loopback may ask.

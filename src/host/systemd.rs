@@ -34,6 +34,13 @@ fn is_loaded(unit: &UnitName) -> bool {
     show.is_ok_and(|state| !["inactive", "failed", ""].contains(&state.trim()))
 }
 
+/// Does not wait: the switch that follows takes the lock that the caller holds.
+pub(super) fn resume_first_boot() -> Result<(), HostError> {
+    let unit = "bundle-bootstrap.service";
+    drop(systemctl(["reset-failed", unit]).run());
+    systemctl(["start", "--no-block", unit]).run().map(drop)
+}
+
 fn timer(transaction: u64) -> String {
     format!("bundle-trial-{transaction}")
 }

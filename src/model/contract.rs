@@ -89,6 +89,9 @@ impl SecretFile {
     }
 }
 
+/// Where the machine's own logins to registries lie, one directory for each host: what `docker --config` takes.
+pub const REGISTRY_LOGINS: &str = "/run/bundle/registry";
+
 /// What stands in a secret file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,20 +8,24 @@ pub mod ballast;
 pub mod certs;
 pub mod durable;
 pub mod etc;
+pub mod first_boot;
 pub mod generations;
 pub mod journal;
 pub mod ledger;
 pub mod lock;
+pub mod login;
 pub mod objects;
 pub mod secrets;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use first_boot::Waiting;
 pub use generations::{Generation, Outcome, Record, View};
 pub use journal::{Event, Journal, Phase, TransactionId};
 pub use ledger::Ledger;
 pub use lock::{Busy, Holder, Lock, LockError};
+pub use login::Login;
 
 /// Where a machine's state lies. `root` is `/` on a droplet and any directory elsewhere; rendered files always say
 /// `/var/lib/bundle`.

@@ -17,5 +17,6 @@ mod world;
 
 mod decisions;
 mod failures;
+mod first_boot;
 mod refusals;
 mod whole;

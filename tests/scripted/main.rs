@@ -211,6 +211,10 @@ impl Scripted {
                     machine.routes.insert(route.to_string(), to.to_string());
                 }
             }
+            Effect::Ground => machine.loaded.remove("bundle-firewall.service").map_or((), drop),
+            Effect::ResumeFirstBoot => {
+                machine.units.insert("bundle-bootstrap.service".to_owned(), "active".to_owned());
+            }
             Effect::ArmTrial { transaction, .. } => {
                 machine.timers.insert(*transaction);
             }
