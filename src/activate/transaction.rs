@@ -188,6 +188,10 @@ impl Activator<'_> {
             record.previous = (*previous).or(record.previous);
         })?;
         self.store.set_last_good(to.view)?;
+        // From now on it is this generation's own activator that goes back.
+        if let Some(pin) = to.manifest.and_then(|manifest| manifest.activator) {
+            self.store.call_activator(pin.digest)?;
+        }
         (self.tell)(&format!("committed               {}", to.view));
         self.try_effect(&Effect::DisarmTrial { transaction: id.0 }, &mut report.warnings);
         for step in plan.closing.iter().filter(|step| **step != Step::Commit) {

@@ -1,12 +1,10 @@
 //! `bundle lock`
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::places::Reach;
 use super::profile::ProfileArgument;
@@ -117,19 +115,8 @@ fn measure(path: &Path) -> Result<Activator, Failure> {
     let fail = |error: std::io::Error| {
         Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))
     };
-    let mut file = fs::File::open(path).map_err(fail)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer).map_err(fail)? {
-            0 => return Ok(Activator { digest: Digest::from_hasher(hasher), size }),
-            read => {
-                hasher.update(&buffer[..read]);
-                size += read as u64;
-            }
-        }
-    }
+    let (digest, size) = fs::File::open(path).and_then(Digest::of_reader).map_err(fail)?;
+    Ok(Activator { digest, size })
 }
 
 /// Nothing half-written: beside, then renamed.

@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod first_boot;
 mod generations;
+mod hand_over;
 mod lock;
 mod machine;
 mod places;

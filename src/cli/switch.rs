@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::hand_over::{Source, hand_over};
 use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
@@ -132,6 +133,9 @@ fn to_reference(
         return Ok(nothing(context, view));
     }
     let manifest = opened.manifest();
+    if let Some(pin) = &manifest.activator {
+        hand_over(context, changing, pin, &Source { reference, repository: repository.as_ref(), reach })?;
+    }
     let number = changing.store.next_generation()?;
     let from = Side { view, manifest: current.manifest.as_ref() };
     let to = aim(&from, number, Some(manifest));

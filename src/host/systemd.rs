@@ -1,10 +1,11 @@
 //! systemd, through `systemctl` and `systemd-run`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::command::Program;
 use crate::activate::{HostError, UnitVerb};
-use crate::model::UnitName;
+use crate::model::{PROGRAM, UnitName};
 
 fn systemctl<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     // The default job timeout of systemd is 90 s.
@@ -49,10 +50,7 @@ fn timer(transaction: u64) -> String {
 pub(super) fn arm(transaction: u64, seconds: u64) -> Result<(), HostError> {
     // A timer of this name can only be a leftover of this very transaction.
     disarm(transaction)?;
-    let program = std::env::current_exe()
-        .map_err(|error| HostError::new("finding our own program", error.to_string()))?
-        .to_string_lossy()
-        .into_owned();
+    let program = last_good()?;
     let name = format!("--unit={}", timer(transaction));
     let when = format!("--on-active={seconds}s");
     let number = transaction.to_string();
@@ -60,6 +58,16 @@ pub(super) fn arm(transaction: u64, seconds: u64) -> Result<(), HostError> {
         [name.as_str(), when.as_str(), "--timer-property=AccuracySec=100ms", "--collect", "--quiet"];
     let call = ["--", program.as_str(), "recover", "--transaction", number.as_str()];
     Program::new("systemd-run").args(options).args(call).run().map(drop)
+}
+
+/// The last good generation's own activator, which this process need not be; on a machine that has it nowhere, this one.
+fn last_good() -> Result<String, HostError> {
+    if Path::new(PROGRAM).exists() {
+        return Ok(PROGRAM.to_owned());
+    }
+    let ours = std::env::current_exe();
+    let ours = ours.map_err(|error| HostError::new("finding our own program", error.to_string()))?;
+    Ok(ours.to_string_lossy().into_owned())
 }
 
 pub(super) fn disarm(transaction: u64) -> Result<(), HostError> {

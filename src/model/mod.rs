@@ -12,8 +12,8 @@ pub mod store_path;
 pub mod template;
 
 pub use contract::{
-    Check, Generator, Mask, OnChange, REGISTRY_LOGINS, SecretFile, SecretOrigin, SecretSource, Slots, Unit,
-    User,
+    Check, Generator, Mask, OnChange, PROGRAM, REGISTRY_LOGINS, SecretFile, SecretOrigin, SecretSource,
+    Slots, Unit, User,
 };
 pub use digest::{Digest, ParseDigestError};
 pub use generation::GenerationNumber;

@@ -22,6 +22,8 @@ const SETTINGS: &str = "/etc/bundle/registry.toml";
 pub struct MachineRegistry {
     /// The repository in which bundles are found by their own digest.
     pub repository: String,
+    /// Another repository, in which the activator lies.
+    pub activator: Option<String>,
     /// The user's name, if the registry asks for one.
     pub user: Option<String>,
     /// The secret that holds the user's token.

@@ -4,6 +4,7 @@
 //! test. Whatever is named by something durable was durable before.
 #![expect(clippy::disallowed_methods, reason = "touching the droplet's disk is this module's job")]
 
+pub mod activator;
 pub mod ballast;
 pub mod certs;
 pub mod durable;
