@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::confirm::Asking;
 use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
@@ -21,9 +22,18 @@ pub(super) struct Arguments {
     /// Refuse unless this bundle is current
     #[arg(long, value_name = "DIGEST")]
     expect_current: Option<Digest>,
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
+/// Under which conditions the machine is switched, whatever the target.
+#[derive(Debug, Clone, Copy, Default, Args)]
+struct Conditions {
     /// Refuse unless the plan is this one, as `bundle plan` printed it
     #[arg(long, value_name = "DIGEST")]
     expect_plan: Option<Digest>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -42,7 +52,7 @@ struct Goal<'a> {
     new: Option<Record>,
     /// What `rollback` will go to from there; `None` leaves what its record says.
     previous: Option<GenerationNumber>,
-    expect_plan: Option<Digest>,
+    conditions: Conditions,
     way: Way,
 }
 
@@ -50,12 +60,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let mut changing = Changing::settled(context, "bundle switch")?;
     let (view, current) = changing.current()?;
     expect(&current, arguments.expect_current)?;
-    let expect_plan = arguments.expect_plan;
     match (&arguments.target.reference, arguments.target.generation) {
         (_, Some(number)) => {
             let goal = generation(&changing.store, number)?;
             let previous = Some(view.generation);
-            return_to(context, &mut changing, view, &current, &goal, previous, expect_plan)
+            return_to(context, &mut changing, view, &current, &goal, previous, arguments.conditions)
         }
         (Some(reference), None) => to_reference(context, &mut changing, view, &current, reference, arguments),
         (None, None) => {
@@ -79,7 +88,7 @@ pub(super) fn rollback(context: &Context<'_>, arguments: &RollbackArguments) -> 
     };
     let goal = generation(&changing.store, previous)?;
     // The goal's own record keeps naming what was good before it: two rollbacks go back two generations.
-    return_to(context, &mut changing, view, &current, &goal, None, None)
+    return_to(context, &mut changing, view, &current, &goal, None, Conditions::default())
 }
 
 fn return_to(
@@ -89,7 +98,7 @@ fn return_to(
     current: &Generation,
     goal: &Generation,
     previous: Option<GenerationNumber>,
-    expect_plan: Option<Digest>,
+    conditions: Conditions,
 ) -> Result<Code, Failure> {
     let number = goal.record.generation;
     if number == view.generation {
@@ -100,7 +109,7 @@ fn return_to(
     }
     let manifest = goal.manifest.as_ref();
     let way = Way::to(&goal.record.outcome);
-    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, expect_plan, way };
+    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, conditions, way };
     go(context, changing, view, current, &goal)
 }
 
@@ -144,7 +153,7 @@ fn to_reference(
         manifest: Some(manifest),
         new: Some(record),
         previous: Some(view.generation),
-        expect_plan: arguments.expect_plan,
+        conditions: arguments.conditions,
     };
     go(context, changing, view, current, &goal)
 }
@@ -167,12 +176,13 @@ fn go(
     reasons.extend(activator.look_closely(&to, goal.way)?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);
-    if let Some(expected) = goal.expect_plan
+    if let Some(expected) = goal.conditions.expect_plan
         && expected != plan.digest()
     {
         let message = format!("the plan is now {}, not {expected}", plan.digest());
         return Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again"));
     }
+    let plan = goal.conditions.asking.apply(plan, activator.host);
     if let Some(record) = &goal.new {
         activator.store.create_generation(record, goal.manifest)?;
     }

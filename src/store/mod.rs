@@ -6,6 +6,7 @@
 
 pub mod ballast;
 pub mod certs;
+pub mod confirm;
 pub mod durable;
 pub mod etc;
 pub mod generations;
