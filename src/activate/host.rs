@@ -24,6 +24,9 @@ pub trait Host {
     /// How often Docker has restarted a container since it was created or started; `None` if nobody can say.
     fn restarts(&mut self, container: &str) -> Option<u64>;
 
+    /// Whether somebody can be shut out: of a disk that is not running nobody can, and nobody is asked to confirm.
+    fn has_a_door(&self) -> bool;
+
     /// The time since some fixed moment; it only grows.
     fn elapsed(&mut self) -> Duration;
 

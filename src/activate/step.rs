@@ -31,6 +31,11 @@ pub enum Step {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Goes on watching until `bundle confirm` is said over another connection; else the switch goes back.
+    AwaitConfirmation {
+        /// For how long, in seconds.
+        seconds: u64,
+    },
     /// Makes the new generation the last good one.
     Commit,
 }
@@ -161,6 +166,9 @@ impl fmt::Display for Step {
             Self::Flip => f.write_str("flip                    current"),
             Self::DropLinks => f.write_str("drop links              /etc"),
             Self::Trial { seconds } => write!(f, "trial                   {seconds} s"),
+            Self::AwaitConfirmation { seconds } => {
+                write!(f, "wait for confirmation   up to {seconds} s, else go back")
+            }
             Self::Commit => f.write_str("commit                  last-good"),
         }
     }

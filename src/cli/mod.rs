@@ -9,6 +9,7 @@ mod boot;
 mod build;
 mod check;
 mod first_boot;
+mod confirm;
 mod generations;
 mod hand_over;
 mod lock;
@@ -69,6 +70,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Make a bundle, or an earlier generation, the current one
     Switch(switch::Arguments),
+    /// Say, over a fresh connection, that a switch that waits for it has not shut you out
+    Confirm(confirm::Arguments),
     /// Go back to the generation that was good before the current one
     Rollback(switch::RollbackArguments),
     /// List the generations of this machine
@@ -134,6 +137,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
         arguments.command,
         Command::Switch(_)
             | Command::Rollback(_)
+            | Command::Confirm(_)
             | Command::Recover(_)
             | Command::Secrets(_)
             | Command::Boot(_)
@@ -158,6 +162,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Pull(arguments) => pull::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),
+        Command::Confirm(arguments) => confirm::run(context, &arguments),
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
         Command::Status => status::run(context),

@@ -7,6 +7,7 @@ use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::Side;
 use crate::model::SecretName;
+use crate::store::Phase;
 use crate::store::certs::PLACEHOLDER;
 use crate::store::first_boot::FirstBoot;
 use crate::store::journal::Pending;
@@ -126,6 +127,11 @@ fn pending_json(pending: &Pending) -> serde_json::Value {
 
 fn pending_words(pending: &Pending) -> String {
     let Pending { from, to, .. } = pending;
+    if pending.phase == Some(Phase::Confirm) && !pending.committed && pending.attempts == 0 {
+        return format!(
+            "the switch to {to} waits for `bundle confirm`, or was interrupted; `bundle recover` settles the latter"
+        );
+    }
     if pending.committed {
         format!(
             "the switch to {to} has committed and is clearing up; `bundle recover` finishes it if it was interrupted"

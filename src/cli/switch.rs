@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::confirm::Asking;
 use super::hand_over::{Source, hand_over};
 use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
@@ -22,12 +23,21 @@ pub(super) struct Arguments {
     /// Refuse unless this bundle is current
     #[arg(long, value_name = "DIGEST")]
     expect_current: Option<Digest>,
-    /// Refuse unless the plan is this one, as `bundle plan` printed it
-    #[arg(long, value_name = "DIGEST")]
-    expect_plan: Option<Digest>,
+    #[command(flatten)]
+    conditions: Conditions,
     /// As the first boot calls it: do nothing if the machine has a generation of its own, and wait for secrets
     #[arg(long, hide = true, requires = "reference")]
     first_boot: bool,
+}
+
+/// Under which conditions the machine is switched, whatever the target.
+#[derive(Debug, Clone, Copy, Default, Args)]
+struct Conditions {
+    /// Refuse unless the plan is this one, as `bundle plan` printed it
+    #[arg(long, value_name = "DIGEST")]
+    expect_plan: Option<Digest>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -46,7 +56,7 @@ struct Goal<'a> {
     new: Option<Record>,
     /// What `rollback` will go to from there; `None` leaves what its record says.
     previous: Option<GenerationNumber>,
-    expect_plan: Option<Digest>,
+    conditions: Conditions,
     way: Way,
 }
 
@@ -57,12 +67,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     if arguments.first_boot && first_boot::is_over(&changing.store)? {
         return Ok(nothing(context, view));
     }
-    let expect_plan = arguments.expect_plan;
     match (&arguments.target.reference, arguments.target.generation) {
         (_, Some(number)) => {
             let goal = generation(&changing.store, number)?;
             let previous = Some(view.generation);
-            return_to(context, &mut changing, view, &current, &goal, previous, expect_plan)
+            return_to(context, &mut changing, view, &current, &goal, previous, arguments.conditions)
         }
         (Some(reference), None) => to_reference(context, &mut changing, view, &current, reference, arguments),
         (None, None) => {
@@ -86,7 +95,7 @@ pub(super) fn rollback(context: &Context<'_>, arguments: &RollbackArguments) -> 
     };
     let goal = generation(&changing.store, previous)?;
     // The goal's own record keeps naming what was good before it: two rollbacks go back two generations.
-    return_to(context, &mut changing, view, &current, &goal, None, None)
+    return_to(context, &mut changing, view, &current, &goal, None, Conditions::default())
 }
 
 fn return_to(
@@ -96,7 +105,7 @@ fn return_to(
     current: &Generation,
     goal: &Generation,
     previous: Option<GenerationNumber>,
-    expect_plan: Option<Digest>,
+    conditions: Conditions,
 ) -> Result<Code, Failure> {
     let number = goal.record.generation;
     if number == view.generation {
@@ -107,7 +116,7 @@ fn return_to(
     }
     let manifest = goal.manifest.as_ref();
     let way = Way::to(&goal.record.outcome);
-    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, expect_plan, way };
+    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, conditions, way };
     go(context, changing, view, current, &goal)
 }
 
@@ -172,7 +181,7 @@ fn to_reference(
         manifest: Some(manifest),
         new: Some(record),
         previous: Some(view.generation),
-        expect_plan: arguments.expect_plan,
+        conditions: arguments.conditions,
     };
     go(context, changing, view, current, &goal)
 }
@@ -195,13 +204,17 @@ fn go(
     reasons.extend(activator.look_closely(&to, goal.way)?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);
-    if let Some(expected) = goal.expect_plan
+    if let Some(expected) = goal.conditions.expect_plan
         && expected != plan.digest()
     {
         let message = format!("the plan is now {}, not {expected}", plan.digest());
         return Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again"));
     }
+<<<<<<< HEAD
     activator.store.clear_waiting()?;
+=======
+    let plan = goal.conditions.asking.apply(plan, activator.host);
+>>>>>>> c
     if let Some(record) = &goal.new {
         activator.store.create_generation(record, goal.manifest)?;
     }

@@ -7,6 +7,7 @@
 pub mod activator;
 pub mod ballast;
 pub mod certs;
+pub mod confirm;
 pub mod durable;
 pub mod etc;
 pub mod first_boot;
