@@ -164,7 +164,7 @@ fn go(
     let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
     let mut reasons = look_first(activator.store, &to, goal.way)?;
-    reasons.extend(activator.look_closely(&to, goal.way)?);
+    reasons.extend(activator.look_closely(&to, goal.way, now())?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);
     if let Some(expected) = goal.expect_plan
