@@ -30,7 +30,7 @@ pub(super) fn token(store: &Store) -> Result<Option<Vec<SecretName>>, Failure> {
 pub(super) fn prepare(changing: &mut Changing, to: &Side<'_>) {
     let mut progress = |line: &str| tell(line);
     let mut activator = changing.activator(&mut progress);
-    match activator.look_closely(to, Way::Forward) {
+    match activator.look_closely(to, Way::Forward, now()) {
         Ok(reasons) => reasons.iter().for_each(|reason| tell(&format!("warning: {reason}"))),
         Err(error) => tell(&format!("warning: {error}")),
     }

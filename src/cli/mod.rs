@@ -7,9 +7,10 @@
 
 mod boot;
 mod build;
+mod certs;
 mod check;
-mod first_boot;
 mod confirm;
+mod first_boot;
 mod generations;
 mod hand_over;
 mod lock;
@@ -78,6 +79,8 @@ enum Command {
     Generations,
     /// Say what is current, what is pending, and what is wrong
     Status,
+    /// Say which certificate serves, and until when
+    Certs,
     /// Settle a switch that was interrupted
     Recover(recover::Arguments),
     /// Keep the secrets that only an operator has
@@ -166,6 +169,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
         Command::Status => status::run(context),
+        Command::Certs => certs::run(context),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Boot(arguments) => boot::run(context, &arguments),

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
+use super::certs::Look;
 use super::generations::time;
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::Side;
 use crate::model::SecretName;
 use crate::store::Phase;
-use crate::store::certs::PLACEHOLDER;
 use crate::store::first_boot::FirstBoot;
 use crate::store::journal::Pending;
 use crate::store::{Store, Waiting};
@@ -32,7 +32,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let checks: Vec<_> =
         side.public_probes().iter().map(|probe| (probe.subject(), host.probe(probe).err())).collect();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
-    let placeholder = store.home().join("certs").join(PLACEHOLDER).exists();
+    let domain = generation.manifest.as_ref().map(|manifest| manifest.domain.clone());
+    let certificates = Look::at(&store, host.as_mut(), domain)?;
     let missing = match &generation.manifest {
         Some(manifest) => store.missing_secrets(manifest)?,
         None => Vec::new(),
@@ -45,7 +46,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         "health": checks.iter().map(|(subject, red)| json!({ "subject": subject, "red": red })).collect::<Vec<_>>(),
         "degraded": degraded,
         "on_the_way": on_the_way.json(),
-        "placeholder_certificate": placeholder,
+        "placeholder_certificate": certificates.is_placeholder(),
+        "certificate_notes": certificates.notes(),
         "missing_secrets": missing,
     });
     print(context, json, || {
@@ -67,9 +69,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         if let Some(pending) = &pending {
             lines.push(format!("  pending  {}", pending_words(pending)));
         }
-        if placeholder {
-            lines.push("  note     a self-signed placeholder certificate serves".to_owned());
-        }
+        lines.extend(certificates.notes().into_iter().map(|note| format!("  note     {note}")));
         for name in &missing {
             lines.push(format!("  missing  the secret `{name}`"));
         }

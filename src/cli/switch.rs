@@ -201,7 +201,7 @@ fn go(
     let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
     let mut reasons = look_first(activator.store, &to, goal.way)?;
-    reasons.extend(activator.look_closely(&to, goal.way)?);
+    reasons.extend(activator.look_closely(&to, goal.way, now())?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);
     if let Some(expected) = goal.conditions.expect_plan
@@ -210,11 +210,8 @@ fn go(
         let message = format!("the plan is now {}, not {expected}", plan.digest());
         return Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again"));
     }
-<<<<<<< HEAD
-    activator.store.clear_waiting()?;
-=======
     let plan = goal.conditions.asking.apply(plan, activator.host);
->>>>>>> c
+    activator.store.clear_waiting()?;
     if let Some(record) = &goal.new {
         activator.store.create_generation(record, goal.manifest)?;
     }

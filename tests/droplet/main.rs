@@ -20,4 +20,5 @@ mod seed;
 mod selftest;
 mod site;
 mod slot;
+mod sockets;
 mod switch;
