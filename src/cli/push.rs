@@ -24,9 +24,11 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
     let layout = keep(context, &bundle)?;
-    let repository = match (&arguments.repository, &resolved.spec.repository) {
+    let repository = match (&arguments.repository, &resolved.spec.registry) {
         (Some(named), _) => named.clone(),
-        (None, Some(text)) => text.parse().map_err(|error| Failure::of(Code::Input, &error))?,
+        (None, Some(registry)) => {
+            registry.repository.parse().map_err(|error| Failure::of(Code::Input, &error))?
+        }
         (None, None) => {
             return Err(Failure::new(Code::Input, "the profile does not say where its bundle goes")
                 .hint("give it a table `[registry]` with `repository = \"registry.example.com/team/app\"`"));
