@@ -1,22 +1,18 @@
 //! `bundle lock`
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
-use super::{Context, print, tell};
+use super::{Context, activator, print, tell};
 use crate::artifacts::KINDS;
-use crate::model::Digest;
 use crate::profile::{Lock, Pin, Profile};
 use crate::registry::Image;
-use crate::spec::Activator;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -49,7 +45,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
             .hint("entries of services that are gone for good may be taken out of `bundle.lock` by hand"));
     }
     if let Some(path) = &arguments.activator {
-        let activator = measure(path)?;
+        let activator = activator::keep(context, path)?;
         pinned.push(format!("activator {}", activator.digest));
         lock.set_activator(activator);
     }
@@ -111,25 +107,6 @@ fn pin_images(
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-fn measure(path: &Path) -> Result<Activator, Failure> {
-    let fail = |error: std::io::Error| {
-        Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))
-    };
-    let mut file = fs::File::open(path).map_err(fail)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer).map_err(fail)? {
-            0 => return Ok(Activator { digest: Digest::from_hasher(hasher), size }),
-            read => {
-                hasher.update(&buffer[..read]);
-                size += read as u64;
-            }
-        }
-    }
 }
 
 /// Nothing half-written: beside, then renamed.

@@ -5,6 +5,7 @@
     reason = "the environment and the profiles are read here and handed on"
 )]
 
+mod activator;
 mod boot;
 mod build;
 mod check;
