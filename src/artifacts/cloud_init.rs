@@ -1,15 +1,23 @@
 //! `cloud-init/user-data`: what a fresh droplet is given.
 //!
-//! The header `#cloud-config` and one line of JSON, which YAML contains, in ASCII. It lays down Docker's settings before
-//! Docker is installed, installs the packages, and runs a short script that fetches the activator by digest and hands
-//! over. It has two blanks, because a bundle cannot contain its own digest; [`fill`] fills them.
+//! The header `#cloud-config` and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
+//! program, `cloud-init/bootstrap.sh`, which installs the packages, fetches the activator by digest and hands over.
+//! cloud-init installs nothing itself: it would try once, and a mirror that is not there yet would be the end. It has two
+//! blanks, because a bundle cannot contain its own digest; [`fill`] fills them.
+//!
+//! Nothing is said about root's login over SSH: the platform's own settings count, by which `DigitalOcean`'s images let
+//! root in with a key, and stock Debian has a user `debian` with sudo.
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Artifact, Entry, RenderError, Section, Tree, docker, format, literal};
-use crate::model::Digest;
-use crate::spec::{OsRelease, Spec};
+use super::format::shell::Assignments;
+use super::format::{self, Refused};
+use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables};
+use crate::model::{Digest, Slot};
+use crate::spec::{DockerRepository, OsRelease, Registry, Spec};
 
 /// The kind `cloud-init`; it has no table.
 #[derive(Debug, Default, Deserialize)]
@@ -26,9 +34,14 @@ pub const BUNDLE_BLANK: &str = "@BUNDLE_DIGEST@";
 pub const ACTIVATOR_BLANK: &str = "@ACTIVATOR_DIGEST@";
 
 /// `DigitalOcean`'s limit is 64 KiB; this leaves room.
-const LIMIT: usize = 60_000;
+pub const LIMIT: usize = 60_000;
 
 const BOOTSTRAP: &str = include_str!("../../cloud-init/bootstrap.sh");
+const BOOTSTRAP_UNIT: &str = include_str!("../../cloud-init/bootstrap.service");
+const GROUND_UNIT: &str = include_str!("../../cloud-init/ground.service");
+
+/// What has to be there before a bundle can be switched to; Compose is asked for by itself.
+const PROGRAMS: &str = "curl docker dockerd haproxy nft";
 
 impl Section for CloudInit {
     const KIND: &'static str = "cloud-init";
@@ -40,10 +53,11 @@ impl Section for CloudInit {
 }
 
 impl Artifact for CloudInit {
-    /// Without a repository there is nothing that a droplet could fetch, so there is no user-data.
+    /// Without a registry there is nothing that a droplet could fetch, so there is no user-data.
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
-        let Some(repository) = &spec.repository else { return Ok(()) };
-        let text = user_data(repository, spec.droplet.release)?;
+        let Some(registry) = &spec.registry else { return Ok(()) };
+        let ground = tree.get(nftables::GROUND, Slot::Blue).map(|entry| entry.content.clone());
+        let text = user_data(spec, registry, ground).map_err(|refused| refused.at(PATH))?;
         if text.len() > LIMIT {
             let reason =
                 format!("{} bytes are more than the {LIMIT} that a droplet's user-data may have", text.len());
@@ -64,53 +78,186 @@ pub fn fill(user_data: &str, bundle: Digest, activator: Digest) -> String {
     user_data.replace(BUNDLE_BLANK, &bundle.to_string()).replace(ACTIVATOR_BLANK, &activator.to_string())
 }
 
-fn user_data(repository: &str, release: OsRelease) -> Result<String, RenderError> {
-    let file = |path: &str, permissions: &str, content: String| json!({ "path": path, "owner": "root:root", "permissions": permissions, "content": content });
+fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Result<String, Refused> {
+    let mut files = Vec::new();
+    // Docker reads it when it starts for the first time.
+    files.push(file("/etc/docker/daemon.json", "0644", docker::settings()?));
+    if let Some(ca) = &registry.ca {
+        let hosts: BTreeSet<&str> = [&*registry.repository, registry.activator_repository()].map(host).into();
+        files.extend(
+            hosts.iter().map(|host| file(&format!("/etc/docker/certs.d/{host}/ca.crt"), "0644", ca.clone())),
+        );
+    }
+    if let Some(docker) = &spec.docker_repository {
+        files.push(file("/etc/apt/keyrings/docker.asc", "0644", docker.key.clone()));
+        files.push(file(
+            "/etc/apt/sources.list.d/docker.sources",
+            "0644",
+            sources(docker, spec.droplet.release)?,
+        ));
+    }
+    files.push(file("/etc/bundle/registry.toml", "0644", registry_toml(registry)?));
+    files.push(file("/etc/bundle/bootstrap.conf", "0644", settings(spec, registry)?));
+    if let Some(ground) = ground {
+        let ground = String::from_utf8(ground).map_err(|error| Refused(error.to_string()))?;
+        files.push(file("/etc/bundle/ground.nft", "0644", ground));
+        files.push(file("/etc/systemd/system/bundle-ground.service", "0644", GROUND_UNIT.to_owned()));
+    }
+    files.push(file("/etc/systemd/system/bundle-bootstrap.service", "0644", BOOTSTRAP_UNIT.to_owned()));
+    files.push(file("/usr/local/sbin/bundle-bootstrap", "0755", BOOTSTRAP.to_owned()));
     let document = json!({
-        "disable_root": true,
-        "package_update": true,
-        "packages": packages(release),
         // A list reaches the program as it is, without a shell.
-        "runcmd": [["/usr/local/sbin/bundle-bootstrap", repository, BUNDLE_BLANK, ACTIVATOR_BLANK]],
+        "runcmd": [["/usr/local/sbin/bundle-bootstrap", "--start"]],
         "ssh_pwauth": false,
-        "write_files": [
-            file("/etc/docker/daemon.json", "0644", docker::daemon_json()?),
-            file("/etc/bundle/repository", "0644", format!("{repository}\n")),
-            file("/usr/local/sbin/bundle-bootstrap", "0755", BOOTSTRAP.to_owned()),
-        ],
+        "write_files": files,
     });
-    let json = format::json::ascii(&document).map_err(|refused| refused.at(PATH))?;
-    Ok(format!("#cloud-config\n{json}\n"))
+    Ok(format!("#cloud-config\n{}\n", format::json::ascii(&document)?))
+}
+
+/// An entry of `write_files`. The mode is a string, quoted: a number would be read as a decimal one; the owner is root,
+/// who exists when files are written (cloud-init documentation, module "Write Files").
+fn file(path: &str, permissions: &str, content: String) -> Value {
+    json!({ "path": path, "owner": "root:root", "permissions": permissions, "content": content })
+}
+
+/// What the bootstrap reads: how long it waits, in seconds, and what differs between machines.
+fn settings(spec: &Spec, registry: &Registry) -> Result<String, Refused> {
+    let repository = registry.activator_repository();
+    let name = repository.split_once('/').map_or("", |(_, name)| name);
+    // Docker Hub's registry has another name than its images.
+    let host = if host(repository) == "docker.io" { "registry-1.docker.io" } else { host(repository) };
+    let mut file = Assignments::default();
+    file.comment("Read by /usr/local/sbin/bundle-bootstrap.")
+        .set("bundle", BUNDLE_BLANK)?
+        .set("activator", ACTIVATOR_BLANK)?
+        .set("host", host)?
+        .set("name", name)?
+        .set("programs", PROGRAMS)?
+        .set("packages", &packages(spec)?.join(" "))?
+        .comment("Seconds between two tries, at first and at most, and how long each step is tried.")
+        .set("first_pause", "2")?
+        .set("longest_pause", "60")?
+        .set("patience", "1800")?
+        .comment("How often the registry may send other bytes than those of the digest.")
+        .set("most_wrong", "5")?;
+    Ok(file.finish())
+}
+
+fn host(repository: &str) -> &str {
+    repository.split_once('/').map_or(repository, |(host, _)| host)
+}
+
+/// What the activator reads on the machine: where bundles are, and with which secret they are read.
+fn registry_toml(registry: &Registry) -> Result<String, Refused> {
+    let mut table = toml::Table::new();
+    table.insert("repository".to_owned(), registry.repository.clone().into());
+    if let Some(activator) = &registry.activator {
+        table.insert("activator".to_owned(), activator.clone().into());
+    }
+    if let Some(login) = &registry.login {
+        table.insert("user".to_owned(), login.user.clone().into());
+        table.insert("token".to_owned(), login.token.to_string().into());
+    }
+    toml::to_string(&table).map_err(|error| Refused(error.to_string()))
+}
+
+/// Docker's package repository, as apt reads it (`sources.list(5)`, "DEB822-STYLE FORMAT").
+fn sources(docker: &DockerRepository, release: OsRelease) -> Result<String, Refused> {
+    if docker.url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Refused(format!("{:?} is not an address that apt can read", docker.url)));
+    }
+    Ok(format!(
+        "Types: deb\nURIs: {}\nSuites: {}\nComponents: stable\nArchitectures: amd64\nSigned-By: /etc/apt/keyrings/docker.asc\n",
+        docker.url,
+        release.codename()
+    ))
 }
 
 /// Docker, Compose v2, the proxy, the firewall, and what the script needs.
-fn packages(release: OsRelease) -> &'static [&'static str] {
-    match release {
-        OsRelease::Debian13 => {
-            &["ca-certificates", "curl", "docker-cli", "docker-compose", "docker.io", "haproxy", "nftables"]
+fn packages(spec: &Spec) -> Result<Vec<&'static str>, Refused> {
+    let docker: &[&str] = match (&spec.docker_repository, spec.droplet.release) {
+        (Some(_), _) => &["containerd.io", "docker-ce", "docker-ce-cli", "docker-compose-plugin"],
+        (None, OsRelease::Debian13) => &["docker-cli", "docker-compose", "docker.io"],
+        (None, OsRelease::Ubuntu2404) => &["docker-compose-v2", "docker.io"],
+        (None, OsRelease::Debian12) => {
+            return Err(Refused("Debian 12 has no Compose v2 of its own".to_owned()));
         }
-        OsRelease::Ubuntu2404 => {
-            &["ca-certificates", "curl", "docker-compose-v2", "docker.io", "haproxy", "nftables"]
-        }
-    }
+    };
+    Ok([&["ca-certificates", "curl"], docker, &["haproxy", "nftables"]].concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fixture;
     use super::*;
-    use crate::model::Slot;
+    use crate::spec::Login;
+
+    fn rendered(change: impl FnOnce(&mut Spec)) -> String {
+        let mut spec = fixture::spec();
+        change(&mut spec);
+        fixture::text(&fixture::render(&spec), PATH, Slot::Blue)
+    }
+
+    fn written(user_data: &str) -> Vec<(String, String)> {
+        let json = user_data.strip_prefix("#cloud-config\n").unwrap();
+        let document: Value = serde_json::from_str(json).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let files = document["write_files"].as_array().unwrap();
+        files.iter().map(|file| (text(&file["path"]), text(&file["content"]))).collect()
+    }
+
+    fn content(user_data: &str, path: &str) -> String {
+        let files = written(user_data);
+        files.into_iter().find(|(there, _)| there == path).unwrap_or_else(|| panic!("no `{path}`")).1
+    }
 
     #[test]
     fn renders() {
-        let text = fixture::text(&fixture::tree(), PATH, Slot::Blue);
+        let text = rendered(|_| ());
         insta::assert_snapshot!("user-data", text);
         assert!(text.is_ascii());
+        assert!(text.len() < 32_000, "{} bytes are not far below 64 KiB", text.len());
+        insta::assert_snapshot!("bootstrap.conf", content(&text, "/etc/bundle/bootstrap.conf"));
+    }
+
+    #[test]
+    fn what_a_registry_asks_for_is_laid_down_and_no_value_of_a_secret() {
+        let ca = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let text = rendered(|spec| {
+            spec.registry = Some(Registry {
+                repository: "registry.example.com:5000/team/app".to_owned(),
+                ca: Some(ca.to_owned()),
+                login: Some(Login { user: "deploy".to_owned(), token: "registry_token".parse().unwrap() }),
+                activator: Some("open.example.com/bundle".to_owned()),
+            });
+        });
+        assert_eq!(
+            content(&text, "/etc/bundle/registry.toml"),
+            "activator = \"open.example.com/bundle\"\nrepository = \"registry.example.com:5000/team/app\"\ntoken = \"registry_token\"\nuser = \"deploy\"\n"
+        );
+        for host in ["registry.example.com:5000", "open.example.com"] {
+            assert_eq!(content(&text, &format!("/etc/docker/certs.d/{host}/ca.crt")), ca);
+        }
+        let settings = content(&text, "/etc/bundle/bootstrap.conf");
+        assert!(settings.contains("host='open.example.com'\nname='bundle'\n"), "{settings}");
+    }
+
+    #[test]
+    fn docker_comes_from_docker_where_the_profile_says_so() {
+        let text = rendered(|spec| {
+            spec.droplet.release = OsRelease::Debian12;
+            let url = "https://download.docker.com/linux/debian".to_owned();
+            spec.docker_repository = Some(DockerRepository { url, key: "a key\n".to_owned() });
+        });
+        assert_eq!(content(&text, "/etc/apt/keyrings/docker.asc"), "a key\n");
+        insta::assert_snapshot!("docker.sources", content(&text, "/etc/apt/sources.list.d/docker.sources"));
+        let settings = content(&text, "/etc/bundle/bootstrap.conf");
+        assert!(settings.contains(" docker-ce docker-ce-cli docker-compose-plugin "), "{settings}");
     }
 
     #[test]
     fn each_blank_stands_once_and_is_filled() {
-        let text = user_data("registry.example.com/a", OsRelease::Ubuntu2404).unwrap();
+        let text = rendered(|spec| spec.droplet.release = OsRelease::Ubuntu2404);
         for blank in [BUNDLE_BLANK, ACTIVATOR_BLANK] {
             assert_eq!(text.matches(blank).count(), 1, "{blank}");
         }
@@ -119,9 +266,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_repository_there_is_no_user_data() {
+    fn without_a_registry_there_is_no_user_data() {
         let mut spec = fixture::spec();
-        spec.repository = None;
+        spec.registry = None;
         let mut tree = Tree::default();
         CloudInit {}.render(&spec, &mut tree).unwrap();
         assert_eq!(tree.entries().count(), 0);

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use super::format::Refused;
 use super::{Artifact, Entry, RenderError, Section, Tree, format, literal};
 use crate::spec::Spec;
 
@@ -42,6 +43,11 @@ impl Artifact for Docker {
 /// `ip` alone covers only the default bridge; `default-network-opts` does the same for every network made afterwards,
 /// so that a port published by mistake ends on the loopback. The address pool leaves the profile's subnets alone.
 pub fn daemon_json() -> Result<String, RenderError> {
+    settings().map_err(|refused| refused.at(PATH))
+}
+
+/// The same, for the user-data that carries it.
+pub(super) fn settings() -> Result<String, Refused> {
     let settings = json!({
         "default-address-pools": [{ "base": "172.20.0.0/14", "size": 24 }],
         "default-network-opts": {
@@ -55,7 +61,7 @@ pub fn daemon_json() -> Result<String, RenderError> {
         "no-new-privileges": true,
         "userland-proxy": false,
     });
-    format::json::pretty(&settings).map_err(|refused| refused.at(PATH))
+    format::json::pretty(&settings)
 }
 
 #[cfg(test)]

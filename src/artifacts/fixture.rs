@@ -8,7 +8,8 @@ use toml::de::DeTable;
 use super::{KINDS, Tree};
 use crate::model::{Digest, Generator, SecretOrigin, ServiceName, Slot, User};
 use crate::spec::{
-    Droplet, Hosts, Networks, OsRelease, PinnedImage, Placement, Route, Service, Spec, Switching, Volume,
+    Droplet, Hosts, Networks, OsRelease, PinnedImage, Placement, Registry, Route, Service, Spec, Switching,
+    Volume,
 };
 
 /// The tables that kinds own.
@@ -64,7 +65,13 @@ pub(super) fn spec() -> Spec {
         name: "production".parse().unwrap(),
         environment: "production".to_owned(),
         domain: "bot.example.com".to_owned(),
-        repository: Some("registry.example.com/team/marketplace".to_owned()),
+        registry: Some(Registry {
+            repository: "registry.example.com/team/marketplace".to_owned(),
+            ca: None,
+            login: None,
+            activator: None,
+        }),
+        docker_repository: None,
         droplet: Droplet {
             size: "s-2vcpu-4gb".to_owned(),
             region: "fra1".to_owned(),

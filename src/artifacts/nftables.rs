@@ -48,6 +48,9 @@ fn default_public_tcp() -> Vec<u16> {
 /// The file's place in a view.
 pub const PATH: &str = "nftables/bundle.nft";
 
+/// The ruleset of a machine that has no generation yet: SSH, and nothing for the public. The user-data carries it.
+pub const GROUND: &str = "nftables/ground.nft";
+
 impl Section for Firewall {
     const KIND: &'static str = "firewall";
     const TABLE: Option<&'static str> = Some("firewall");
@@ -82,7 +85,12 @@ impl Artifact for Firewall {
     }
 
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
-        let text = self.ruleset(&spec.droplet.public_interface).map_err(|refused| refused.at(PATH))?;
+        let interface = &spec.droplet.public_interface;
+        let ground =
+            Self { ssh_from: self.ssh_from.clone(), public_tcp: vec![], public_udp: vec![], vpc: None };
+        let text = ground.ruleset(interface).map_err(|refused| refused.at(GROUND))?;
+        tree.insert(Entry::text(Self::KIND, literal::path(GROUND)?, text).check(&["nft", "-c", "-f", "{}"]))?;
+        let text = self.ruleset(interface).map_err(|refused| refused.at(PATH))?;
         let entry = Entry::text(Self::KIND, literal::path(PATH)?, text)
             .check(&["nft", "-c", "-f", "{}"])
             .on_change(OnChange::Reload(literal::unit("bundle-firewall.service")?));
@@ -204,7 +212,9 @@ mod tests {
 
     #[test]
     fn renders() {
-        insta::assert_snapshot!("bundle.nft", fixture::text(&fixture::tree(), PATH, Slot::Blue));
+        let tree = fixture::tree();
+        insta::assert_snapshot!("bundle.nft", fixture::text(&tree, PATH, Slot::Blue));
+        insta::assert_snapshot!("ground.nft", fixture::text(&tree, GROUND, Slot::Blue));
     }
 
     #[test]

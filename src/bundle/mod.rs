@@ -3,6 +3,7 @@
 //! [`seal()`] makes one, [`Layout`] keeps it in a directory, and [`Verified`] is the only way to get at what a
 //! directory says: a value of that type means that every byte it came from has the digest that somebody asked for.
 
+pub mod activator;
 pub mod archive;
 pub mod check;
 pub mod gz1;

@@ -9,12 +9,10 @@ use serde_json::json;
 use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
-use super::{Context, print, tell};
+use super::{Context, activator, print, tell};
 use crate::artifacts::KINDS;
-use crate::model::Digest;
 use crate::profile::{Lock, Pin, Profile};
 use crate::registry::Image;
-use crate::spec::Activator;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -47,7 +45,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
             .hint("entries of services that are gone for good may be taken out of `bundle.lock` by hand"));
     }
     if let Some(path) = &arguments.activator {
-        let activator = measure(path)?;
+        let activator = activator::keep(context, path)?;
         pinned.push(format!("activator {}", activator.digest));
         lock.set_activator(activator);
     }
@@ -109,14 +107,6 @@ fn pin_images(
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-fn measure(path: &Path) -> Result<Activator, Failure> {
-    let fail = |error: std::io::Error| {
-        Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))
-    };
-    let (digest, size) = fs::File::open(path).and_then(Digest::of_reader).map_err(fail)?;
-    Ok(Activator { digest, size })
 }
 
 /// Nothing half-written: beside, then renamed.

@@ -5,10 +5,12 @@
     reason = "the environment and the profiles are read here and handed on"
 )]
 
+mod activator;
 mod boot;
 mod build;
 mod certs;
 mod check;
+mod cloud_init;
 mod confirm;
 mod first_boot;
 mod generations;
@@ -65,6 +67,8 @@ enum Command {
     Show(show::Arguments),
     /// Send a profile's bundle to its registry
     Push(push::Arguments),
+    /// Print the user-data from which a fresh machine boots into a profile's bundle
+    CloudInit(cloud_init::Arguments),
     /// Fetch a bundle from a registry, verified
     Pull(pull::Arguments),
     /// Say what a switch would do, and touch nothing
@@ -162,6 +166,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
+        Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::report::{Code, Failure};
 use super::tell;
-use crate::artifacts::KINDS;
+use crate::artifacts::{KINDS, Tree};
 use crate::bundle::{Bundle, seal};
 use crate::profile::{Resolved, Sources, check, load};
 
@@ -47,9 +47,14 @@ impl ProfileArgument {
 
     /// The profile's bundle.
     pub(super) fn seal(&self) -> Result<(Resolved, Bundle), Failure> {
+        self.render().map(|(resolved, _, bundle)| (resolved, bundle))
+    }
+
+    /// The same, with the files that are in it.
+    pub(super) fn render(&self) -> Result<(Resolved, Tree, Bundle), Failure> {
         let resolved = self.resolve()?;
         let tree = resolved.render().map_err(|error| Failure::of(Code::Input, &error))?;
         let bundle = seal(&resolved.spec, &tree).map_err(|error| Failure::of(Code::Input, &error))?;
-        Ok((resolved, bundle))
+        Ok((resolved, tree, bundle))
     }
 }

@@ -7,7 +7,7 @@ use super::build::keep;
 use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
-use super::{Context, print, tell};
+use super::{Context, activator, print, tell};
 use crate::registry::{Repository, Tag};
 
 #[derive(Debug, Args)]
@@ -24,9 +24,11 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
     let layout = keep(context, &bundle)?;
-    let repository = match (&arguments.repository, &resolved.spec.repository) {
+    let repository = match (&arguments.repository, &resolved.spec.registry) {
         (Some(named), _) => named.clone(),
-        (None, Some(text)) => text.parse().map_err(|error| Failure::of(Code::Input, &error))?,
+        (None, Some(registry)) => {
+            registry.repository.parse().map_err(|error| Failure::of(Code::Input, &error))?
+        }
         (None, None) => {
             return Err(Failure::new(Code::Input, "the profile does not say where its bundle goes")
                 .hint("give it a table `[registry]` with `repository = \"registry.example.com/team/app\"`"));
@@ -34,15 +36,31 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     };
     let profile = &resolved.spec.name;
     let tag: Tag = profile.as_str().parse().map_err(|error| Failure::of(Code::Input, &error))?;
+    // Before anything is sent: a bundle whose activator is nowhere boots no machine.
+    let parcel = match &resolved.spec.activator {
+        Some(activator) => {
+            let own = resolved.spec.registry.as_ref().and_then(|registry| registry.activator.as_ref());
+            let to = own.map_or_else(|| Ok(repository.clone()), |text| text.parse());
+            let to = to.map_err(|error| Failure::of(Code::Input, &error))?;
+            Some(activator::find(context, activator, to, &arguments.reach)?)
+        }
+        None => None,
+    };
     let registry = context.registry(Some(repository.host()), &arguments.reach)?;
     let pushed = registry.push_bundle(&layout, bundle.oci_digest(), &repository, &tag);
     let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
+    let sent = parcel.as_ref().map_or(Ok(false), activator::Parcel::send)?;
+    if let Some(parcel) = &parcel {
+        let how = if sent { "sent to" } else { "is already in" };
+        tell(&format!("the activator {how} {}", parcel.repository()));
+    }
     let json = json!({
         "bundle": bundle.digest(),
         "manifest": pushed.oci_digest,
         "repository": repository.to_string(),
         "blobs_sent": pushed.blobs_sent,
+        "activator_sent": sent,
     });
     print(context, json, || format!("{repository}@{}", pushed.oci_digest));
     Ok(Code::Done)

@@ -9,6 +9,7 @@ use crate::model::{SecretName, ServiceName};
 use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
 use super::read::unknown;
+use super::registry;
 use super::schema::Profile;
 use super::source::Table;
 
@@ -110,11 +111,16 @@ fn routes(profile: &Profile, faults: &mut Diagnostics) {
 
 fn secrets(profile: &Profile, faults: &mut Diagnostics) {
     let names: BTreeSet<&str> = profile.secrets.keys().map(SecretName::as_str).collect();
+    registry::check(profile, faults);
     let from_services = profile.services.values().flat_map(|service| &service.secrets);
     let from_services = from_services.map(|name| (name.get_ref(), name.span()));
     let from_templates = profile.secrets.values().flat_map(|secret| &secret.references);
     let from_templates = from_templates.map(|(name, span)| (name, span.clone()));
-    for (name, span) in from_services.chain(from_templates) {
+    let from_registry = profile
+        .registry
+        .iter()
+        .filter_map(|placed| Some((&placed.registry.login.as_ref()?.token, placed.token.clone()?)));
+    for (name, span) in from_services.chain(from_templates).chain(from_registry) {
         if names.contains(name.as_str()) {
             continue;
         }
@@ -144,6 +150,8 @@ pub(crate) fn unused_secrets(profile: &Profile, table: &Table<'_>, faults: &mut 
     used.extend(
         profile.secrets.values().flat_map(|secret| &secret.references).map(|(name, _)| name.as_str()),
     );
+    let login = profile.registry.as_ref().and_then(|placed| placed.registry.login.as_ref());
+    used.extend(login.map(|login| login.token.as_str()));
     for kind in profile.kinds {
         let value = kind.table.and_then(|name| table.get(name));
         if let Some(value) = value {

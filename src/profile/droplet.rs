@@ -12,8 +12,11 @@ use super::source::{Span, Table};
 /// Where `daemon.json` lets Docker take subnets for networks that nobody declared.
 pub(crate) const DOCKER_POOLS: &str = "172.20.0.0/14";
 
-const RELEASES: [(&str, OsRelease); 2] =
-    [("debian-13-x64", OsRelease::Debian13), ("ubuntu-24-04-x64", OsRelease::Ubuntu2404)];
+const RELEASES: [(&str, OsRelease); 3] = [
+    ("debian-12-x64", OsRelease::Debian12),
+    ("debian-13-x64", OsRelease::Debian13),
+    ("ubuntu-24-04-x64", OsRelease::Ubuntu2404),
+];
 
 /// A subnet, and where the profile says it, if it does.
 #[derive(Debug, Clone)]

@@ -6,16 +6,18 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 
 use super::merge::parents;
+use super::registry::files;
 use super::source::Sources;
 
 /// No profile is near this long, and a device or a wrong file must not fill the memory.
 const LIMIT: u64 = 1 << 20;
 
-/// Reads a profile, everything that it extends, and the `bundle.lock` beside it. What cannot be read is noted in the
+/// Reads a profile, everything that it extends, the files that these name, and the `bundle.lock` beside it. What cannot be read is noted in the
 /// result and becomes a diagnostic where it is needed.
 pub fn load(path: &str) -> Sources {
     let mut sources = Sources::new(path);
     let mut wanted = vec![sources.root().to_owned(), sources.lock_path()];
+    let mut named = Vec::new();
     while let Some(path) = wanted.pop() {
         if sources.knows(&path) {
             continue;
@@ -24,8 +26,20 @@ pub fn load(path: &str) -> Sources {
             Ok(text) => sources.add(&path, &text),
             Err(reason) => sources.add_unreadable(&path, &reason),
         }
-        if path != sources.lock_path() {
-            wanted.extend(sources.source(&path).map(parents).unwrap_or_default());
+        if path != sources.lock_path()
+            && let Some(source) = sources.source(&path)
+        {
+            wanted.extend(parents(source));
+            named.extend(files(source));
+        }
+    }
+    // Certificates and keys: inputs like the profile itself, and not TOML.
+    for path in named {
+        if !sources.knows(&path) {
+            match read(&path) {
+                Ok(text) => sources.add(&path, &text),
+                Err(reason) => sources.add_unreadable(&path, &reason),
+            }
         }
     }
     sources

@@ -12,6 +12,7 @@ mod load;
 mod lock;
 mod merge;
 mod read;
+mod registry;
 mod resolve;
 mod schema;
 mod sections;

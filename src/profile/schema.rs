@@ -6,16 +6,17 @@ use toml::Spanned;
 
 use crate::artifacts::Kind;
 use crate::model::{Generator, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template};
-use crate::spec::{Droplet, Route, Switching};
+use crate::spec::{DockerRepository, Droplet, Route, Switching};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
+use super::registry::{self, PlacedRegistry};
 use super::sections;
 use super::service::{self, Service};
 use super::source::{Sources, Span, Table};
-use super::units::{Duration, ImageReference, is_host_name, is_repository};
+use super::units::{Duration, ImageReference, is_host_name};
 
 /// A profile, merged and typed. It may carry faults: what could not be read is absent in it, and
 /// [`resolve`](super::resolve()) reports that together with what it finds itself, so that all is said at once.
@@ -27,7 +28,8 @@ pub struct Profile {
     pub(crate) name: Option<ProfileName>,
     pub(crate) environment: Option<String>,
     pub(crate) domain: Option<String>,
-    pub(crate) repository: Option<String>,
+    pub(crate) registry: Option<PlacedRegistry>,
+    pub(crate) docker_repository: Option<DockerRepository>,
     pub(crate) droplet: Option<(Droplet, Span)>,
     pub(crate) networks: Option<[Subnet; 3]>,
     pub(crate) stateful: Vec<Spanned<ServiceName>>,
@@ -82,9 +84,18 @@ impl Profile {
         }
         let environment = top.string("environment").and_then(|text| environment(top.faults, text));
         let domain = top.string("domain").and_then(|text| domain(top.faults, text));
-        let repository = top.table("registry").and_then(|table| repository(top.faults, table));
+        let place = |key: &str| table.get_key_value(key).map_or(0..0, |(key, _)| key.span());
+        let registry =
+            top.table("registry").and_then(|table| registry::read(table, place("registry"), top.faults));
+        let docker = top.table("docker");
+        let docker_repository = docker.and_then(|table| registry::docker(table, place("docker"), top.faults));
         let place = table.get("droplet").map_or(0..0, Spanned::span);
         let droplet = top.table("droplet").and_then(|table| droplet::droplet(table, place, top.faults));
+        if let Some((droplet, _)) = &droplet
+            && docker.is_none()
+        {
+            registry::needs_docker(droplet.release, table, top.faults);
+        }
         let networks = top.table("networks");
         let networks = droplet::networks(networks, top.faults);
         let stateful = top.list("stateful");
@@ -107,7 +118,8 @@ impl Profile {
             name,
             environment,
             domain,
-            repository,
+            registry,
+            docker_repository,
             droplet,
             networks,
             stateful,
@@ -206,20 +218,6 @@ fn domain(faults: &mut Diagnostics, text: Spanned<String>) -> Option<String> {
     if !good {
         faults.error(text.span(), format!("`{}` is not a host name", text.get_ref())).help(
             "write it in lower case, without scheme, port or path, such as `bot.example.com` (RFC 1123)",
-        );
-    }
-    good.then(|| text.into_inner())
-}
-
-fn repository(faults: &mut Diagnostics, table: &Table<'_>) -> Option<String> {
-    let mut fields = Fields::new("`registry`", table, faults);
-    let text = fields.string("repository");
-    fields.finish();
-    let text = text?;
-    let good = is_repository(text.get_ref());
-    if !good {
-        faults.error(text.span(), format!("`{}` is not a repository", text.get_ref())).help(
-            "write host and path without scheme, tag or digest, such as `registry.example.com/team/app`",
         );
     }
     good.then(|| text.into_inner())

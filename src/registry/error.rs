@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::auth::AuthError;
 use crate::bundle::{LayoutError, VerifyError};
 use crate::model::Digest;
+use crate::model::json::CanonicalJsonError;
 
 /// Why a registry could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,9 @@ pub enum RegistryError {
     /// The client itself could not be made.
     #[error("the registry client cannot be started")]
     Runtime(#[source] io::Error),
+    /// A manifest of our own making without canonical form.
+    #[error("the activator's manifest cannot be written")]
+    Manifest(#[from] CanonicalJsonError),
     /// The TLS library refused a certificate or a setting.
     #[error("the registry client cannot be set up; is the extra CA file a PEM file with certificates?")]
     Setup(#[source] reqwest::Error),

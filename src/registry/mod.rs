@@ -19,6 +19,7 @@ pub use auth::Environment;
 pub use error::RegistryError;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 
+use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
 use crate::bundle::oci::{Descriptor, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;
@@ -103,6 +104,43 @@ impl Registry {
         })
     }
 
+    /// Whether the repository has the activator with this digest and size in bytes, under its tag.
+    pub fn has_activator(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        size: u64,
+    ) -> Result<bool, RegistryError> {
+        let artifact = ActivatorArtifact::of(digest, size)?;
+        let tag = activator_tag(digest);
+        let head = self.runtime.block_on(self.transport.head_manifest(repository, &tag, true))?;
+        Ok(head.and_then(|head| head.digest) == Some(artifact.digest()))
+    }
+
+    /// Pushes the activator with this digest and size in bytes, whose bytes are in the file `program`, as an artifact
+    /// tagged `activator-<hex>`. The manifest goes last.
+    pub fn push_activator(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        size: u64,
+        program: &Path,
+    ) -> Result<(), RegistryError> {
+        let artifact = ActivatorArtifact::of(digest, size)?;
+        self.runtime.block_on(async {
+            let transport = &self.transport;
+            for (descriptor, source) in [
+                (&artifact.program, Source::File(program.to_owned())),
+                (&artifact.config, Source::Bytes(EMPTY.to_vec())),
+            ] {
+                if !transport.has_blob(repository, descriptor).await? {
+                    transport.upload_blob(repository, descriptor, &source).await?;
+                }
+            }
+            transport.put_manifest(repository, &activator_tag(digest), &artifact.manifest).await
+        })
+    }
+
     /// Gets the bundle that `reference` means into a layout at `into`. A bundle's own digest is looked for in
     /// `repository` under `bundle-<hex>`, and believed because the config blob has that digest. A layout is verified
     /// where it is and nothing is copied.
@@ -137,7 +175,7 @@ impl Registry {
         into: &Path,
     ) -> Result<PathBuf, RegistryError> {
         let layout = Layout::create(into)?;
-        let blob = Descriptor { media_type: "application/octet-stream".to_owned(), digest, size };
+        let blob = Descriptor { media_type: ARTIFACT_TYPE.to_owned(), digest, size };
         self.runtime.block_on(self.transport.download_blob(repository, &blob, &layout))?;
         Ok(layout.blob_path(digest))
     }

@@ -20,8 +20,10 @@ pub struct Spec {
     pub environment: String,
     /// The host name under which the public reaches the machine.
     pub domain: String,
-    /// Where the bundle is pushed to: `registry.example.com/team/app`, without tag.
-    pub repository: Option<String>,
+    /// Where the bundle travels, if the profile says so.
+    pub registry: Option<Registry>,
+    /// Docker's own package repository, if Docker does not come from the distribution.
+    pub docker_repository: Option<DockerRepository>,
     /// The machine itself.
     pub droplet: Droplet,
     /// The three container networks.
@@ -38,6 +40,44 @@ pub struct Spec {
     pub switching: Switching,
     /// The program that activates the bundle on a fresh droplet, if the lock pins one.
     pub activator: Option<Activator>,
+}
+
+/// The registry through which the bundle reaches its machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// Where the bundle is pushed to: `registry.example.com/team/app`, without tag.
+    pub repository: String,
+    /// The certificates of the authorities that signed the registry's, in PEM; `None` if every machine knows them.
+    pub ca: Option<String>,
+    /// What machines show to the registry; `None` if everybody may read.
+    pub login: Option<Login>,
+    /// Where the activator lies, which fresh machines fetch before they have any secret, if it is not `repository`.
+    pub activator: Option<String>,
+}
+
+impl Registry {
+    /// Where the activator lies: everybody may read it there.
+    pub fn activator_repository(&self) -> &str {
+        self.activator.as_deref().unwrap_or(&self.repository)
+    }
+}
+
+/// Who a machine is to the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// The secret that is the password or token; the operator sends it.
+    pub token: SecretName,
+}
+
+/// A package repository as Docker publishes them (Docker documentation, "Install Docker Engine").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerRepository {
+    /// Where it is: `https://download.docker.com/linux/debian`.
+    pub url: String,
+    /// The key that signs it, armoured.
+    pub key: String,
 }
 
 /// The activator binary, as the lock pins it.
@@ -69,12 +109,26 @@ pub struct Droplet {
 /// The distribution releases whose package versions the renderers know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OsRelease {
+    /// Debian 12, bookworm. Its own Compose is the first version, so that Docker comes from Docker.
+    #[serde(rename = "debian-12-x64")]
+    Debian12,
     /// Debian 13, trixie.
     #[serde(rename = "debian-13-x64")]
     Debian13,
     /// Ubuntu 24.04, noble.
     #[serde(rename = "ubuntu-24-04-x64")]
     Ubuntu2404,
+}
+
+impl OsRelease {
+    /// The name that package repositories have for it.
+    pub fn codename(self) -> &'static str {
+        match self {
+            Self::Debian12 => "bookworm",
+            Self::Debian13 => "trixie",
+            Self::Ubuntu2404 => "noble",
+        }
+    }
 }
 
 /// The subnets of the container networks. They lie outside the pools that `daemon.json` gives to Docker.

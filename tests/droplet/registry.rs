@@ -21,6 +21,8 @@ const USER: &str = "tester";
 pub(crate) struct Registry {
     dir: PathBuf,
     port: u16,
+    /// Whether it asks for the password.
+    closed: bool,
     user: &'static str,
     password: String,
     server: Option<Child>,
@@ -29,9 +31,18 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts a registry that keeps everything under `dir`, which exists, and waits until it answers.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, true)
+    }
+
+    /// The same, without a password.
+    pub(crate) fn start_open(dir: &Path) -> Self {
+        Self::start_with(dir, false)
+    }
+
+    fn start_with(dir: &Path, closed: bool) -> Self {
         let port = TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
         let mut registry =
-            Self { dir: dir.to_owned(), port, user: USER, password: random_hex(), server: None };
+            Self { dir: dir.to_owned(), port, closed, user: USER, password: random_hex(), server: None };
         registry.make_certificates();
         let htpasswd = ["-nbB", USER, &registry.password];
         fs::write(dir.join("htpasswd"), stdout(Command::new("htpasswd").args(htpasswd)).trim()).unwrap();
@@ -125,7 +136,8 @@ impl Registry {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn ca_path(&self) -> PathBuf {
+    /// The file with that certificate.
+    pub(crate) fn ca_path(&self) -> PathBuf {
         self.dir.join("trust/ca.crt")
     }
 
@@ -161,6 +173,8 @@ impl Registry {
     /// connection is one request at a time.
     fn config(&self) -> String {
         let (dir, port, secret) = (self.dir.display(), self.port, random_hex());
+        let auth = format!("auth:\n  htpasswd: {{realm: test, path: {dir}/htpasswd}}\n");
+        let auth = if self.closed { auth.as_str() } else { "" };
         format!(
             "version: 0.1
 log: {{level: info}}
@@ -173,9 +187,7 @@ http:
   secret: {secret}
   http2: {{disabled: true}}
   tls: {{certificate: {dir}/server.crt, key: {dir}/server.key}}
-auth:
-  htpasswd: {{realm: test, path: {dir}/htpasswd}}
-"
+{auth}"
         )
     }
 }

@@ -1,0 +1,66 @@
+//! `bundle cloud-init`
+
+use clap::Args;
+use serde_json::json;
+
+use super::build::keep;
+use super::profile::ProfileArgument;
+use super::report::{Code, Failure};
+use super::{Context, print, tell};
+use crate::artifacts::cloud_init::{PATH, fill};
+use crate::model::{Digest, Slot};
+use crate::profile::Resolved;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    profile: ProfileArgument,
+}
+
+/// What `DigitalOcean` takes at most, in bytes.
+const MOST: usize = 65_536;
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+    let (resolved, tree, bundle) = arguments.profile.render()?;
+    let activator = pinned(&resolved, &arguments.profile.profile)?;
+    let rendered = tree.get(PATH, Slot::Blue).and_then(|entry| std::str::from_utf8(&entry.content).ok());
+    let Some(rendered) = rendered else {
+        return Err(Failure::new(Code::Input, format!("no artifact kind has written `{PATH}`")));
+    };
+    keep(context, &bundle)?;
+    let text = fill(rendered, bundle.digest(), activator);
+    tell(&format!("{} bytes, of {MOST} that a droplet takes", text.len()));
+    let json = json!({
+        "bundle": bundle.digest(),
+        "activator": activator,
+        "bytes": text.len(),
+        "user_data": text,
+    });
+    print(context, json, || text.clone());
+    Ok(Code::Done)
+}
+
+/// The activator's digest, if a droplet could boot from this profile at all.
+fn pinned(resolved: &Resolved, profile: &str) -> Result<Digest, Failure> {
+    let refused = |message: &str| Failure::new(Code::Input, message);
+    if resolved.spec.registry.is_none() {
+        return Err(refused("a fresh machine would not know where its bundle is").hint(
+            "give the profile a table `[registry]` with `repository = \"registry.example.com/team/app\"`",
+        ));
+    }
+    if !resolved.placeholders.is_empty() {
+        let names: Vec<_> =
+            resolved.placeholders.iter().map(|image| format!("`{}`", image.repository)).collect();
+        return Err(refused(&format!(
+            "no machine could boot from it: {} has no digest yet",
+            names.join(", ")
+        ))
+        .hint(format!("publish it, and run `bundle lock {profile} --update`")));
+    }
+    let Some(activator) = &resolved.spec.activator else {
+        return Err(refused("the lock pins no activator, which a fresh machine fetches first").hint(format!(
+            "run `bundle lock {profile} --activator PATH` with the program for the machine, and `bundle push {profile}`"
+        )));
+    };
+    Ok(activator.digest)
+}
