@@ -13,6 +13,8 @@
 
 mod droplet;
 mod image;
+mod machine;
+mod mirror;
 mod poster;
 mod readers;
 mod registry;
@@ -20,4 +22,7 @@ mod seed;
 mod selftest;
 mod site;
 mod slot;
+mod ssh;
+mod stock;
 mod switch;
+mod vm;
