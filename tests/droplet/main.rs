@@ -14,6 +14,8 @@
 mod bootstrap;
 mod droplet;
 mod image;
+mod machine;
+mod mirror;
 mod poster;
 mod readers;
 mod registry;
@@ -22,4 +24,7 @@ mod selftest;
 mod site;
 mod slot;
 mod sockets;
+mod ssh;
+mod stock;
 mod switch;
+mod vm;
