@@ -12,7 +12,9 @@
 )]
 
 mod bootstrap;
+mod builder;
 mod droplet;
+mod first_boot;
 mod image;
 mod machine;
 mod mirror;
