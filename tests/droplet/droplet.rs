@@ -5,7 +5,6 @@
 //! nothing else (unless this machine forwards packets). A [`Droplet::kill`] loses every process at once, but not the page cache.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,8 +16,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::machine::{Machine, Snapshot, copy};
+use crate::mirror::Mirror;
 use crate::seed::{Options, remove_if_there};
-use crate::slot::{Slot, cannot_run, describe, output, script, stdout, tree};
+use crate::slot::{Slot, output, script, stdout, tree};
+use crate::ssh::{Login, make_key};
+use crate::stock::{Stock, hosts, seed_files, seed_path};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -28,18 +31,23 @@ const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// How long a command inside may take, in seconds; after that it is ended, and 124 is its exit status.
 const COMMAND_LIMIT: &str = "300";
 
+/// What of a droplet's state is its disk: the overlay's upper directory, and what cannot be on an overlay.
+const DISK: [&str; 3] = ["upper", "docker", "containerd"];
+
 /// A running droplet. Dropped, it is gone with all it was made of.
 #[derive(Debug)]
 pub(crate) struct Droplet {
     // Before the slot: the machine ends before the warden clears up after it.
-    machine: Option<Machine>,
+    machine: Option<Boot>,
+    mirror: Option<Mirror>,
     slot: Slot,
     tree: PathBuf,
+    stock: Option<Stock>,
 }
 
 /// One boot of a droplet.
 #[derive(Debug)]
-struct Machine {
+struct Boot {
     /// `unshare`, the parent of PID 1: it dies with it, and it takes it along.
     parent: Child,
     init: OwnedFd,
@@ -49,31 +57,38 @@ struct Machine {
 }
 
 impl Droplet {
-    /// Boots a fresh droplet and waits until systemd says `running` or `degraded`. `/etc/hosts` names the
-    /// droplet itself, and this machine's end of the wire `registry.test`.
+    /// Boots a fresh droplet and waits until systemd says `running` or `degraded`; with a stock tree, only until
+    /// commands can be run inside. `/etc/hosts` names the droplet itself, and this machine's end of the wire
+    /// `registry.test` and, for the package mirror, as the distribution's archive.
     pub(crate) fn boot(options: &Options) -> Self {
-        let tree = tree();
+        let stock = options.stock.as_deref().map(Stock::of);
+        let tree = stock.as_ref().map_or_else(tree, Stock::tree);
         let slot = Slot::take();
-        for dir in ["root", "upper", "work", "docker", "containerd"] {
-            let dir = slot.state.join(dir);
-            fs::create_dir(&dir).unwrap();
-            // The upper directory becomes the droplet's `/`, whatever this test's umask.
-            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        make_key(&slot.state);
+        for dir in DISK.iter().chain(&["root", "work"]) {
+            let made = slot.state.join(dir);
+            if let Some(from) = options.snapshot.as_ref().filter(|_| DISK.contains(dir)) {
+                copy(&from.join(dir), &made);
+            } else {
+                fs::create_dir(&made).unwrap();
+                // The upper directory becomes the droplet's `/`, whatever this test's umask.
+                fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+            }
         }
-        let name = format!("droplet-{}", slot.number);
-        let hosts = format!(
-            "127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n{} registry.test\n",
-            slot.host_addr()
-        );
-        let own = Options::default().seed("/etc/hostname", 0o644, format!("{name}\n")).seed(
-            "/etc/hosts",
-            0o644,
-            hosts,
-        );
+        let mut own = Options::default()
+            .seed("/etc/hostname", 0o644, format!("droplet-{}\n", slot.number))
+            .seed("/etc/hosts", 0o644, hosts(&slot));
+        if stock.is_some() {
+            for (name, text) in seed_files(&slot, &options.user_data, false) {
+                own = own.seed(seed_path(name), 0o600, text);
+            }
+        } else {
+            own = own.seed("/root/.ssh/authorized_keys", 0o600, slot.public_key() + "\n");
+        }
         for seed in own.seeds.iter().chain(&options.seeds) {
             seed.write(&tree, &slot.state.join("upper"));
         }
-        let mut droplet = Self { machine: None, slot, tree };
+        let mut droplet = Self { machine: None, mirror: None, slot, tree, stock };
         droplet.start();
         droplet
     }
@@ -132,60 +147,42 @@ impl Droplet {
         enter(self.machine().pid, argv)
     }
 
-    /// Runs a command inside to its end, without input.
+    /// See [`Machine::run`].
     pub(crate) fn run(&self, argv: &[&str]) -> Output {
-        output(self.command(argv).stdin(Stdio::null()))
+        Machine::run(self, argv)
     }
 
-    /// Runs a command inside, which must succeed, and gives its standard output.
+    /// See [`Machine::run_ok`].
     pub(crate) fn run_ok(&self, argv: &[&str]) -> String {
-        let output = self.run(argv);
-        assert!(output.status.success(), "in the droplet, {}", describe(&format!("{argv:?}"), &output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        Machine::run_ok(self, argv)
     }
 
-    /// Runs a script of `sh -eu` inside, which must succeed, and gives its standard output.
+    /// See [`Machine::sh`].
     pub(crate) fn sh(&self, script: &str) -> String {
-        self.run_ok(&["sh", "-euc", script])
+        Machine::sh(self, script)
     }
 
-    /// Runs a command inside with `input` on its standard input; it must succeed. Gives its standard output.
+    /// See [`Machine::feed`].
     pub(crate) fn feed(&self, argv: &[&str], input: &[u8]) -> String {
-        let mut command = self.command(argv);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|err| panic!("{}", cannot_run(&command, &err)));
-        let mut stdin = child.stdin.take().unwrap();
-        let output = std::thread::scope(|scope| {
-            // A command that does not read to the end says why on its own.
-            let writer = scope.spawn(move || stdin.write_all(input).is_ok());
-            let output = child.wait_with_output().unwrap();
-            writer.join().unwrap();
-            output
-        });
-        assert!(output.status.success(), "in the droplet, {}", describe(&format!("{argv:?}"), &output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        Machine::feed(self, argv, input)
     }
 
-    /// Writes a file inside, owned by root, and makes the directories above it.
+    /// See [`Machine::write_file`].
     pub(crate) fn write_file(&self, path: &str, bytes: &[u8], mode: u32) {
-        self.feed(&["install", "-D", "-m", &format!("{mode:o}"), "/dev/stdin", path], bytes);
+        Machine::write_file(self, path, bytes, mode);
     }
 
-    /// Copies a file or a directory of this machine to `to` inside, with its modes, owned by root. `to` names the
-    /// copy itself and does not exist yet if `from` is a directory.
+    /// See [`Machine::copy_in`].
     pub(crate) fn copy_in(&self, from: &Path, to: &str) {
-        if from.is_dir() {
-            let archive = output(Command::new("tar").arg("-C").arg(from).args(["-c", "."]));
-            assert!(archive.status.success(), "{}", describe("tar", &archive));
-            self.run_ok(&["mkdir", "-p", to]);
-            self.feed(&["tar", "-C", to, "--no-same-owner", "-xp"], &archive.stdout);
-        } else {
-            let mode = fs::metadata(from).unwrap().permissions().mode() & 0o7777;
-            self.write_file(to, &fs::read(from).unwrap(), mode);
-        }
+        Machine::copy_in(self, from, to);
     }
 
-    fn machine(&self) -> &Machine {
+    /// See [`Machine::login`].
+    pub(crate) fn login(&self, user: &str) -> Login {
+        Machine::login(self, user)
+    }
+
+    fn machine(&self) -> &Boot {
         self.machine.as_ref().expect("the droplet is down")
     }
 
@@ -193,10 +190,10 @@ impl Droplet {
         let began = Instant::now();
         let (parent, pid) = self.spawn();
         let init = pidfd_open(Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
-        self.machine = Some(Machine { parent, init, pid, took: Duration::ZERO });
+        self.machine = Some(Boot { parent, init, pid, took: Duration::ZERO });
         self.wire();
         let state = self.wait_up(began + BOOT_LIMIT);
-        if state != "running" {
+        if state == "degraded" {
             eprintln!("droplet {}: {state}\n{}", self.slot.number, self.complaints());
         }
         if let Some(machine) = &mut self.machine {
@@ -233,7 +230,7 @@ impl Droplet {
     }
 
     /// Lays the wire: one end here, the other as `eth0` in the droplet.
-    fn wire(&self) {
+    fn wire(&mut self) {
         let (slot, wire) = (&self.slot, self.slot.wire());
         // What was left by the boot before; the kernel takes its time with a dead namespace.
         drop(output(Command::new("ip").args(["link", "delete", &wire])));
@@ -243,6 +240,12 @@ impl Droplet {
         ip(&["address", "add", &format!("{}/24", slot.host_addr()), "dev", &wire]);
         ip(&["address", "add", &format!("{}/64", slot.host_addr6()), "dev", &wire, "nodad"]);
         ip(&["link", "set", &wire, "up"]);
+        if let Some(stock) = &self.stock
+            && self.mirror.is_none()
+        {
+            self.mirror =
+                Some(Mirror::start(slot.host_addr(), &stock.mirror(), &slot.state.join("mirror.log")));
+        }
         File::create(slot.state.join("wired")).unwrap();
     }
 
@@ -256,7 +259,8 @@ impl Droplet {
             let pid = machine.pid;
             let said = output(enter(pid, &["systemctl", "is-system-running"]).stdin(Stdio::null()));
             let state = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-            if state == "running" || state == "degraded" {
+            let answers = ["initializing", "starting"].contains(&&*state) && self.stock.is_some();
+            if state == "running" || state == "degraded" || answers {
                 return state;
             }
             assert!(
@@ -288,6 +292,59 @@ impl Droplet {
     }
 }
 
+impl Machine for Droplet {
+    fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    fn command(&self, argv: &[&str]) -> Command {
+        Self::command(self, argv)
+    }
+
+    fn boot_time(&self) -> Duration {
+        Self::boot_time(self)
+    }
+
+    fn patience(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn account(&self) -> &str {
+        self.stock.as_ref().map_or("root", Stock::account)
+    }
+
+    fn power_off(&mut self) {
+        if self.machine.is_some() {
+            // The command may go down with its machine.
+            self.run(&["systemctl", "poweroff"]);
+            self.wait_down();
+        }
+    }
+
+    fn reboot(&mut self) {
+        self.run(&["systemctl", "reboot"]);
+        self.wait_down();
+        self.start();
+    }
+
+    fn cut_power(&mut self) {
+        self.kill();
+    }
+
+    fn boot_again(&mut self) {
+        Self::boot_again(self);
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        self.power_off();
+        Snapshot::of(&self.slot.state, &DISK)
+    }
+
+    fn complaints(&self) -> String {
+        Self::complaints(self)
+    }
+}
+
 impl Drop for Droplet {
     fn drop(&mut self) {
         if std::thread::panicking()
@@ -300,7 +357,7 @@ impl Drop for Droplet {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Boot {
     fn drop(&mut self) {
         // Errors mean that it is gone already. The parent's end comes after the last process of the namespace.
         pidfd_send_signal(&self.init, Signal::KILL).ok();

@@ -14,6 +14,8 @@
 mod bootstrap;
 mod droplet;
 mod image;
+mod machine;
+mod mirror;
 mod poster;
 mod readers;
 mod registry;
@@ -21,4 +23,7 @@ mod seed;
 mod selftest;
 mod site;
 mod slot;
+mod ssh;
+mod stock;
 mod switch;
+mod vm;

@@ -5,10 +5,36 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-/// What a droplet finds on its disk at the first boot, besides the stock tree.
-#[derive(Clone, Debug, Default)]
+use crate::machine::Snapshot;
+
+/// What a droplet starts from.
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
+    /// What it finds on its disk at the first boot, besides the tree.
     pub(crate) seeds: Vec<Seed>,
+    /// The code name of the release whose stock machine it is; if none, the prepared tree, which has Docker and all.
+    pub(crate) stock: Option<String>,
+    /// What cloud-init gets, on a stock machine.
+    pub(crate) user_data: String,
+    /// In a virtual machine, in MiB.
+    pub(crate) memory: u32,
+    /// What the clock of a virtual machine shows when it is switched on: UTC as `2026-01-31T12:00:00`; if none, the time.
+    pub(crate) clock: Option<String>,
+    /// The directory of the snapshot that it starts from instead.
+    pub(crate) snapshot: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seeds: Vec::new(),
+            stock: None,
+            user_data: "#cloud-config\n{}\n".to_owned(),
+            memory: 2048,
+            clock: None,
+            snapshot: None,
+        }
+    }
 }
 
 /// A file laid down before the first boot.
@@ -20,6 +46,35 @@ pub(crate) struct Seed {
 }
 
 impl Options {
+    /// A stock Debian 13 that has never been booted, with this user-data.
+    pub(crate) fn stock(user_data: impl Into<String>) -> Self {
+        Self { stock: Some("trixie".to_owned()), user_data: user_data.into(), ..Self::default() }
+    }
+
+    /// The stock machine of another release, by its code name; `tests/setup --release` has made it.
+    pub(crate) fn release(mut self, release: &str) -> Self {
+        self.stock = Some(release.to_owned());
+        self
+    }
+
+    /// The memory of a virtual machine, in MiB.
+    pub(crate) fn memory(mut self, mebibytes: u32) -> Self {
+        self.memory = mebibytes;
+        self
+    }
+
+    /// The clock of a virtual machine when it is switched on, UTC: `2026-01-31T12:00:00`.
+    pub(crate) fn clock(mut self, time: &str) -> Self {
+        self.clock = Some(time.to_owned());
+        self
+    }
+
+    /// Starts from a copy of a disk, as a new instance of what was there: cloud-init works through the user-data again.
+    pub(crate) fn from(mut self, snapshot: &Snapshot) -> Self {
+        self.snapshot = Some(snapshot.dir());
+        self
+    }
+
     /// Lays down a file, owned by root, before the first boot. `path` is absolute; directories that the tree
     /// does not have are made with mode 755.
     pub(crate) fn seed(mut self, path: impl Into<PathBuf>, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {

@@ -13,9 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::droplet::Droplet;
 use crate::image;
+use crate::machine::{Machine, Size, boot};
 use crate::registry::Registry;
 use crate::seed::Options;
-use crate::slot::{output, sweep};
+use crate::slot::{describe, output, stdout, sweep};
 
 /// Everything by which a droplet could outlive itself on this machine.
 #[derive(Debug)]
@@ -293,4 +294,72 @@ fn cgroup_of(pid: &str) -> PathBuf {
         .lines()
         .find(|dir| cgroups.contains(&format!("{}/", Path::new(dir).file_name().unwrap().display())));
     PathBuf::from(own.expect("the droplet has a cgroup"))
+}
+
+/// What every size of machine does with a first boot.
+fn installs_from_the_mirror_alone(machine: &dyn Machine) {
+    let began = Instant::now();
+    let ended = machine.first_boot(machine.patience(120));
+    println!("answers after {:.1?}, first boot done {:.1?} later", machine.boot_time(), began.elapsed());
+    assert!(ended.status.success(), "{}\n{}", describe("cloud-init", &ended), machine.complaints());
+    assert_eq!(machine.sh("nft --version | cut -d' ' -f1; cat /srv/ran; hostname"), {
+        format!("nftables\nran\ndroplet-{}\n", machine.slot().number)
+    });
+    // The signatures were checked, and there is no other way out.
+    machine.sh(
+        "apt-get update --error-on=any && ! ping -c1 -W1 1.1.1.1 && ! curl -sS --max-time 5 http://1.1.1.1/",
+    );
+    let other_key = "sed -i 's,^deb ,deb [signed-by=/dev/null] ,' /etc/apt/sources.list";
+    machine.sh(&format!("{other_key}; ! apt-get update --error-on=any"));
+}
+
+#[test]
+fn a_stock_droplet_installs_packages_from_the_mirror_at_its_first_boot() {
+    let user_data = "#cloud-config\npackages: [nftables]\nruncmd: [echo ran >/srv/ran]\n";
+    let mut droplet = Droplet::boot(&Options::stock(user_data));
+    installs_from_the_mirror_alone(&droplet);
+    for user in ["root", "debian"] {
+        let said = stdout(&mut droplet.login(user).command("sudo -n id -un; id -un"));
+        assert_eq!(said, format!("root\n{user}\n"));
+    }
+    let snapshot = droplet.snapshot();
+    let again =
+        Droplet::boot(&Options::stock("#cloud-config\nruncmd: [echo again >/srv/ran]\n").from(&snapshot));
+    Machine::boot_again(&mut droplet);
+    assert!(again.first_boot(again.patience(60)).status.success());
+    assert_eq!(again.sh("cat /srv/ran; command -v nft"), "again\n/usr/sbin/nft\n");
+    assert_eq!(droplet.sh("cat /srv/ran"), "ran\n");
+}
+
+#[test]
+fn a_virtual_machine_is_a_droplet_with_a_kernel_of_its_own() {
+    let user_data = "#cloud-config\npackages: [nftables]\nruncmd: [echo ran >/srv/ran]\n";
+    let mut vm = boot(Size::Virtual, &Options::stock(user_data));
+    installs_from_the_mirror_alone(&*vm);
+    for user in ["root", "debian"] {
+        let said = stdout(&mut vm.login(user).command("sudo -n id -un; id -un"));
+        assert_eq!(said, format!("root\n{user}\n"));
+    }
+    let controllers = vm.sh("cat /sys/fs/cgroup/cgroup.controllers");
+    for controller in ["cpu", "memory", "pids"] {
+        assert!(controllers.split_whitespace().any(|word| word == controller), "{controllers}");
+    }
+    assert!(accepts((vm.addr(), 22).into()) && accepts((vm.addr6(), 22).into()));
+
+    vm.sh("echo synced >/srv/synced; sync; echo lost >/srv/lost");
+    vm.cut_power();
+    vm.boot_again();
+    println!("boots after a loss of power in {:.1?}", vm.boot_time());
+    assert_eq!(vm.sh("cat /srv/synced"), "synced\n");
+    vm.reboot();
+    println!("reboots in {:.1?}", vm.boot_time());
+    assert_eq!(vm.sh("cat /srv/ran; free -m | grep Mem:").lines().next(), Some("ran"));
+
+    let snapshot = vm.snapshot();
+    drop(vm);
+    let again = "#cloud-config\nruncmd: [echo again >/srv/ran]\n";
+    let vm = boot(Size::Virtual, &Options::stock(again).from(&snapshot));
+    println!("boots from the snapshot in {:.1?}", vm.boot_time());
+    assert!(vm.first_boot(vm.patience(60)).status.success());
+    assert_eq!(vm.sh("cat /srv/ran; command -v nft"), "again\n/usr/sbin/nft\n");
 }

@@ -48,6 +48,11 @@ impl Slot {
         self.warden.id()
     }
 
+    /// The public half of the slot's ssh key, as it stands in `authorized_keys`.
+    pub(crate) fn public_key(&self) -> String {
+        fs::read_to_string(self.state.join("ssh/key.pub")).unwrap().trim().to_owned()
+    }
+
     /// The name of this machine's end of the wire.
     pub(crate) fn wire(&self) -> String {
         wire(self.number)
