@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::droplet::Droplet;
+use crate::machine::Machine as _;
 use crate::registry::Registry;
 use crate::seed::Options;
 use crate::slot::stdout;
@@ -165,6 +166,34 @@ fn a_droplet_with_nothing_but_user_data_fetches_the_activator_and_hands_over() {
     assert_eq!(droplet.sh("wc -l </root/calls"), "1\n");
     droplet.sh("systemctl is-active bundle-ground.service; nft list table inet bundle >/dev/null");
     assert_eq!(droplet.sh("systemctl is-system-running"), "running\n");
+}
+
+#[test]
+fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
+    let yard = Yard::pushed();
+    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
+    let droplet = Droplet::boot(&options);
+    let first = droplet.first_boot(droplet.patience(300));
+    let said = log(&droplet);
+    println!("{said}");
+    assert!(first.status.success(), "{}\n{}", String::from_utf8_lossy(&first.stdout), droplet.complaints());
+    assert_eq!(state(&droplet), "done");
+    droplet.sh("docker compose version; docker info --format '{{.LiveRestoreEnabled}}' | grep -x true");
+    droplet
+        .sh("nft list table inet bundle | grep -q metadata_uid; systemctl is-active bundle-ground.service");
+    // The distribution's own proxy has not been started, and will not be.
+    let haproxy = droplet
+        .sh("systemctl is-enabled haproxy.service || :; systemctl show -p ActiveEnterTimestamp haproxy");
+    assert_eq!(haproxy, "disabled\nActiveEnterTimestamp=\n");
+    droplet.sh("! test -e /usr/sbin/policy-rc.d; ! test -e /usr/local/bin/bundle.new");
+    assert_eq!(droplet.sh("systemctl --failed --no-legend"), "");
+    let schema = droplet.run_ok(&["cloud-init", "schema", "--system"]);
+    println!("{schema}");
+    assert!(!schema.to_lowercase().contains("deprec") && !schema.to_lowercase().contains("warn"), "{schema}");
+    // Who came in before still does.
+    for user in ["root", "debian"] {
+        stdout(&mut droplet.login(user).command("true"));
+    }
 }
 
 /// Starts the unit once more, without the activator if `fresh`, and gives state and message when it has come to one at
