@@ -13,7 +13,8 @@ pub fn bundle(text: &str) -> Bundle {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
         domain: "shop.example".to_owned(),
-        repository: None,
+        registry: None,
+        docker_repository: None,
         droplet: Droplet {
             size: "s-1vcpu-1gb".to_owned(),
             region: "fra1".to_owned(),
