@@ -372,3 +372,28 @@ fn what_a_registry_does_wrong_is_said_in_words_and_goes_on_when_it_is_mended() {
     println!("{message}");
     assert!(message.contains("is not found"), "{message}");
 }
+
+#[test]
+fn a_registry_that_wants_a_token_from_everybody_gets_one_and_no_other_host_sees_it() {
+    let yard = Yard::pushed();
+    let droplet = yard.boot(&yard.user_data(), "0\n");
+    for (name, mode) in [("server.crt", 0o644), ("server.key", 0o600)] {
+        droplet.write_file(
+            &format!("/root/{name}"),
+            &fs::read(yard.path("registry").join(name)).unwrap(),
+            mode,
+        );
+    }
+    droplet.write_file("/root/blob", STAND_IN.as_bytes(), 0o644);
+    droplet.write_file("/root/tokens.py", include_bytes!("tokens.py"), 0o644);
+    let files = "/root/server.crt /root/server.key /root/blob /root/log";
+    droplet.sh(&format!("systemd-run --quiet --unit=tokens python3 /root/tokens.py {files}"));
+    droplet.sh("timeout 20 sh -c 'until curl -sk https://127.0.0.1:8444/ready >/dev/null; do sleep 0.1; done'; rm /root/log");
+    droplet.write_file("/etc/docker/certs.d/localhost:8443/ca.crt", yard.registry.ca_pem().as_bytes(), 0o644);
+    droplet.sh("sed -i 's|^host=.*|host=localhost:8443|' /etc/bundle/bootstrap.conf");
+    let (state, message) = again(&droplet, true, "0");
+    assert_eq!(state, "done", "{message}\n{}", log(&droplet));
+    let requests = droplet.sh("cut -d ' ' -f 1,3- /root/log; grep -c 'service=localhost&scope=repository.*team.*app.*pull' /root/log");
+    let token = "Bearer a.token-of_~+/characters=";
+    assert_eq!(requests, format!("8443 -\n8443 -\n8443 {token}\n8444 -\n1\n"));
+}
