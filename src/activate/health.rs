@@ -73,19 +73,20 @@ pub fn await_green(
     Ok(())
 }
 
-/// Watches for `time` and returns early, with the reason, when something stays red that was not red before.
+/// Watches for `time`, or until it is `enough`. Returns early, with the reason, when something stays red that was not
+/// red before.
 pub fn watch(
     host: &mut dyn Host,
     probes: &[Probe],
     time: Duration,
     baseline: &Baseline,
-    stop: &AtomicBool,
+    mut enough: impl FnMut() -> bool,
 ) -> Result<(), String> {
     let end = host.elapsed() + time;
     let mut in_a_row: BTreeMap<usize, u32> = BTreeMap::new();
     // A container that dies and is back within the second is green whenever it is asked.
     let restarts: Vec<_> = probes.iter().map(|probe| restarts(host, probe)).collect();
-    while host.elapsed() < end && !stop.load(Ordering::SeqCst) {
+    while host.elapsed() < end && !enough() {
         for (index, probe) in probes.iter().enumerate() {
             if restarts[index].is_some()
                 && restarts[index] < self::restarts(host, probe)

@@ -21,8 +21,18 @@ pub trait Host {
     /// Asks once whether something is well. `Err` says in a few words why not.
     fn probe(&mut self, probe: &Probe) -> Result<(), String>;
 
+    /// The certificate, in DER, that the public listener shows to a client of `domain`; or why it shows none. `None` if
+    /// there is no machine to ask.
+    fn shown_certificate(&mut self, domain: &str) -> Option<Result<Vec<u8>, String>> {
+        let _ = domain;
+        None
+    }
+
     /// How often Docker has restarted a container since it was created or started; `None` if nobody can say.
     fn restarts(&mut self, container: &str) -> Option<u64>;
+
+    /// Whether somebody can be shut out: of a disk that is not running nobody can, and nobody is asked to confirm.
+    fn has_a_door(&self) -> bool;
 
     /// The time since some fixed moment; it only grows.
     fn elapsed(&mut self) -> Duration;
@@ -48,7 +58,7 @@ pub enum Probe {
         /// The container behind the address.
         container: String,
     },
-    /// The same through the public listener, which says which slot answered.
+    /// The same through the public listener's TLS, which says which slot answered.
     Public {
         /// The route.
         name: RouteName,

@@ -21,6 +21,8 @@ pub struct Plan {
     pub slot_stays: bool,
     /// The changed files, by path.
     pub files: Vec<FileChange>,
+    /// Those of them that may shut the operator out: they ask for a confirmation over a fresh connection.
+    pub doors: Vec<String>,
     /// Up to the trial, each in its phase.
     pub steps: Vec<(Phase, Step)>,
     /// After the trial.
@@ -47,6 +49,9 @@ pub enum Change {
     /// The target does not have it.
     Removed,
 }
+
+/// How the machine is reached: below these paths of a view lie the firewall, sshd and the network.
+const DOORS: &[&str] = &["nftables/", "etc/ssh/", "etc/netplan/", "etc/network/", "etc/systemd/network/"];
 
 /// The slot in which a target runs: the same if the release stays, else the idle one. The first is blue.
 pub fn choose_slot(from: &Side<'_>, to: Side<'_>) -> Slot {
@@ -86,10 +91,27 @@ impl Plan {
             from: from.view,
             to: to.view,
             slot_stays,
+            doors: doors(from, &files, way),
             files,
             steps,
             closing: closing(from, to, slot_stays),
         }
+    }
+
+    /// The same, but waiting for a confirmation at the end. Not part of the plan's digest: it is about who looks on.
+    #[must_use]
+    pub fn confirmed_within(mut self, seconds: u64) -> Self {
+        self.steps.push((Phase::Confirm, Step::AwaitConfirmation { seconds }));
+        self
+    }
+
+    /// How long it waits for a confirmation, in seconds.
+    pub fn confirmation_seconds(&self) -> u64 {
+        let seconds = self.steps.iter().map(|(_, step)| match step {
+            Step::AwaitConfirmation { seconds } => *seconds,
+            _ => 0,
+        });
+        seconds.sum()
     }
 
     /// Whether the project `data` is brought up, so that going back must do so too.
@@ -200,10 +222,22 @@ fn file_changes(from: &Side<'_>, to: &Side<'_>) -> Vec<FileChange> {
         .collect()
 }
 
+/// What asks for a confirmation. Not on the bare machine, which nobody has lost yet; and not on the way to a
+/// generation that was good here, through whose door somebody came to leave it: whoever goes back from a door that is
+/// shut must not be asked to come through it.
+fn doors(from: &Side<'_>, files: &[FileChange], way: Way) -> Vec<String> {
+    if from.manifest.is_none() || way == Way::Back {
+        return Vec::new();
+    }
+    let doors = files.iter().filter(|file| DOORS.iter().any(|door| file.path.starts_with(door)));
+    doors.map(|file| file.path.clone()).collect()
+}
+
 /// What changes about systemd units, as `systemctl` verbs.
 pub(super) struct UnitChanges {
     stop: Vec<UnitName>,
     daemon_reload: bool,
+    ground: bool,
     act: Vec<(UnitVerb, UnitName)>,
 }
 
@@ -241,7 +275,8 @@ impl UnitChanges {
                 }
             }
         }
-        Self { stop, daemon_reload: units_changed || old_links != new_links, act }
+        let ground = from.manifest.is_some() && to.manifest.is_none();
+        Self { stop, daemon_reload: units_changed || old_links != new_links, ground, act }
     }
 
     /// Before `daemon-reload`: what goes is stopped by its old definition.
@@ -253,7 +288,9 @@ impl UnitChanges {
     pub(super) fn after_stopping(&self) -> Vec<Effect> {
         let reload = self.daemon_reload.then_some(Effect::DaemonReload);
         let act = self.act.iter().map(|(verb, unit)| Effect::Unit { verb: *verb, unit: unit.clone() });
-        reload.into_iter().chain(act).collect()
+        // A stopped firewall leaves its table, so that nothing opens meanwhile.
+        let ground = self.ground.then_some(Effect::Ground);
+        reload.into_iter().chain(act).chain(ground).collect()
     }
 }
 

@@ -106,10 +106,10 @@ pub fn look_first(store: &Store, to: &Side<'_>, way: Way) -> Result<Vec<Reason>,
 
 impl Activator<'_> {
     /// The certificate, every file whole and judged by its reader (unless it was, on the way to this generation before),
-    /// every image on the machine. The bundle is in the store by now.
-    pub fn look_closely(&mut self, to: &Side<'_>, way: Way) -> Result<Vec<Reason>, StoreError> {
+    /// every image on the machine. The bundle is in the store by now. `now` is in seconds since 1970.
+    pub fn look_closely(&mut self, to: &Side<'_>, way: Way, now: u64) -> Result<Vec<Reason>, StoreError> {
         let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
-        self.store.ensure_certificate(&manifest.domain)?;
+        self.store.ensure_certificate(&manifest.domain, now)?;
         match way {
             Way::Forward => self.store.ensure_ballast()?,
             Way::Back => self.store.release_ballast()?,

@@ -31,6 +31,11 @@ pub enum Step {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Goes on watching until `bundle confirm` is said over another connection; else the switch goes back.
+    AwaitConfirmation {
+        /// For how long, in seconds.
+        seconds: u64,
+    },
     /// Makes the new generation the last good one.
     Commit,
 }
@@ -107,6 +112,10 @@ pub enum Effect {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// Loads the firewall that the first boot laid down, if it did: what a machine without a generation has.
+    Ground,
+    /// Has the first boot go on, by itself and after this process: what it waited for is there.
+    ResumeFirstBoot,
     /// Has PID 1 call `bundle recover` later, so that going back does not depend on this process.
     ArmTrial {
         /// The transaction that it is for.
@@ -157,6 +166,9 @@ impl fmt::Display for Step {
             Self::Flip => f.write_str("flip                    current"),
             Self::DropLinks => f.write_str("drop links              /etc"),
             Self::Trial { seconds } => write!(f, "trial                   {seconds} s"),
+            Self::AwaitConfirmation { seconds } => {
+                write!(f, "wait for confirmation   up to {seconds} s, else go back")
+            }
             Self::Commit => f.write_str("commit                  last-good"),
         }
     }
@@ -186,6 +198,8 @@ impl fmt::Display for Effect {
             Self::Drain { slot, seconds, .. } => {
                 write!(f, "drain                   {slot}, up to {seconds} s")
             }
+            Self::Ground => f.write_str("load                    the first boot's firewall"),
+            Self::ResumeFirstBoot => f.write_str("go on with              the first boot"),
             Self::ArmTrial { seconds, .. } => {
                 write!(f, "arm going back          in {seconds} s, unless settled")
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::health::{Baseline, await_green, watch};
-use super::host::Host;
+use super::host::{Host, Probe};
 use super::plan::Plan;
 use super::side::Side;
 use super::step::{Effect, Step};
@@ -116,6 +116,10 @@ impl Activator<'_> {
         let mut announced = None;
         for (phase, step) in &begun.plan.steps {
             if announced != Some(*phase) {
+                if *phase == Phase::Confirm {
+                    // Before the journal asks for one: from there on any that is found is an answer.
+                    self.store.withdraw_confirmation().map_err(words)?;
+                }
                 begun.journal.append(begun.id, Event::Intent { phase: *phase }).map_err(words)?;
                 self.lock.phase(format!("{phase:?}").to_lowercase()).map_err(words)?;
                 announced = Some(*phase);
@@ -124,7 +128,7 @@ impl Activator<'_> {
                 }
             }
             (self.tell)(&step.to_string());
-            self.step(step, begun.to, baseline)?;
+            self.step(step, begun, baseline)?;
             if self.stop.load(Ordering::SeqCst) {
                 return Err(STOPPED.to_owned());
             }
@@ -138,13 +142,15 @@ impl Activator<'_> {
         self.store.arm_flip(to.view, from.view)?;
         let switching = to.manifest.or(from.manifest).map(|manifest| manifest.switching);
         // Longer than every wait that may follow: it is for a process that died or hangs, not for a slow one.
-        let seconds =
-            switching.map_or(120, |s| s.trial_seconds + 2 * s.health_seconds + s.drain_seconds + 120);
+        let seconds = switching
+            .map_or(120, |s| s.trial_seconds + 2 * s.health_seconds + s.drain_seconds + 120)
+            + begun.plan.confirmation_seconds();
         self.host.perform(&Effect::ArmTrial { transaction: id.0, seconds })?;
         Ok(())
     }
 
-    fn step(&mut self, step: &Step, to: &Side<'_>, baseline: &Baseline) -> Result<(), String> {
+    fn step(&mut self, step: &Step, begun: &Begun<'_>, baseline: &Baseline) -> Result<(), String> {
+        let to = begun.to;
         let health = to.manifest.map_or(Duration::ZERO, |m| Duration::from_secs(m.switching.health_seconds));
         match step {
             Step::Effect(effect) => self.host.perform(effect).map_err(words),
@@ -159,10 +165,39 @@ impl Activator<'_> {
             Step::Trial { seconds } => {
                 let probes = to.public_probes();
                 await_green(self.host, &probes, health, baseline, self.stop)?;
-                watch(self.host, &probes, Duration::from_secs(*seconds), baseline, self.stop)
+                let stop = self.stop;
+                let trial = Duration::from_secs(*seconds);
+                watch(self.host, &probes, trial, baseline, || stop.load(Ordering::SeqCst))
+            }
+            Step::AwaitConfirmation { seconds } => {
+                let limit = Duration::from_secs(*seconds);
+                self.await_confirmation(begun.id, &to.public_probes(), limit, baseline)
             }
             Step::Commit => Ok(()),
         }
+    }
+
+    /// Watches on until the operator says that the new generation may stay, or the time is up.
+    fn await_confirmation(
+        &mut self,
+        id: TransactionId,
+        probes: &[Probe],
+        limit: Duration,
+        baseline: &Baseline,
+    ) -> Result<(), String> {
+        let seconds = limit.as_secs();
+        (self.tell)(&format!(
+            "waiting for confirmation: say `bundle confirm` over another connection within {seconds} s"
+        ));
+        let (store, stop) = (self.store, self.stop);
+        // One that cannot be read is asked for again until the time is up.
+        let confirmed = || store.is_confirmed(id).unwrap_or(false);
+        watch(self.host, probes, limit, baseline, || stop.load(Ordering::SeqCst) || confirmed())?;
+        if stop.load(Ordering::SeqCst) || confirmed() {
+            // The caller says that it was stopped.
+            return Ok(());
+        }
+        Err(format!("it was not confirmed within {seconds} s"))
     }
 
     fn commit(&mut self, begun: &mut Begun<'_>) -> Result<Report, SwitchError> {
@@ -180,30 +215,35 @@ impl Activator<'_> {
 
     /// What remains after a commit. A container that does not stop is worth a warning, not a way back.
     pub(super) fn close(&mut self, begun: &mut Begun<'_>) -> Result<Report, StoreError> {
-        let Begun { journal, id, to, plan, previous, .. } = begun;
+        let (id, to, plan, previous) = (begun.id, begun.to, begun.plan, begun.previous);
         let mut report = Report::default();
         self.store.release_ballast()?;
         self.update_record(to.view.generation, |record| {
             record.outcome = Outcome::Good;
-            record.previous = (*previous).or(record.previous);
+            record.previous = previous.or(record.previous);
         })?;
         self.store.set_last_good(to.view)?;
+        // From now on it is this generation's own activator that goes back.
+        if let Some(pin) = to.manifest.and_then(|manifest| manifest.activator) {
+            self.store.call_activator(pin.digest)?;
+        }
         (self.tell)(&format!("committed               {}", to.view));
         self.try_effect(&Effect::DisarmTrial { transaction: id.0 }, &mut report.warnings);
         for step in plan.closing.iter().filter(|step| **step != Step::Commit) {
             (self.tell)(&step.to_string());
-            if let Err(why) = self.step(step, to, &Baseline::default()) {
+            if let Err(why) = self.step(step, begun, &Baseline::default()) {
                 report.warnings.push(why);
             }
         }
         if let Err(error) = self.store.drop_secret_files_except(to.manifest) {
             report.warnings.push(words(error));
         }
+        self.store.withdraw_confirmation()?;
         self.store.disarm_flip()?;
         self.store.clear_staging()?;
         // Otherwise it stays pending, and the next command tries again: nothing else would ever stop what still runs.
         if report.warnings.is_empty() {
-            journal.append(*id, Event::Settled { committed: true })?;
+            begun.journal.append(id, Event::Settled { committed: true })?;
             self.set_aside();
         }
         Ok(report)

@@ -163,6 +163,7 @@ impl Activator<'_> {
         let manifest =
             self.store.generation(pending.from.generation).map_err(words)?.and_then(|g| g.manifest);
         self.store.drop_secret_files_except(manifest.as_ref()).map_err(words)?;
+        self.store.withdraw_confirmation().map_err(words)?;
         self.store.disarm_flip().map_err(words)?;
         self.store.clear_staging().map_err(words)?;
         journal.append(pending.id, Event::Settled { committed: false }).map_err(words)

@@ -151,6 +151,9 @@ fn host(repository: &str) -> &str {
 fn registry_toml(registry: &Registry) -> Result<String, Refused> {
     let mut table = toml::Table::new();
     table.insert("repository".to_owned(), registry.repository.clone().into());
+    if let Some(activator) = &registry.activator {
+        table.insert("activator".to_owned(), activator.clone().into());
+    }
     if let Some(login) = &registry.login {
         table.insert("user".to_owned(), login.user.clone().into());
         table.insert("token".to_owned(), login.token.to_string().into());
@@ -230,7 +233,7 @@ mod tests {
         });
         assert_eq!(
             content(&text, "/etc/bundle/registry.toml"),
-            "repository = \"registry.example.com:5000/team/app\"\ntoken = \"registry_token\"\nuser = \"deploy\"\n"
+            "activator = \"open.example.com/bundle\"\nrepository = \"registry.example.com:5000/team/app\"\ntoken = \"registry_token\"\nuser = \"deploy\"\n"
         );
         for host in ["registry.example.com:5000", "open.example.com"] {
             assert_eq!(content(&text, &format!("/etc/docker/certs.d/{host}/ca.crt")), ca);

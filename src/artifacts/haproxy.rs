@@ -133,11 +133,13 @@ impl Proxy {
         self.global(&mut config)?;
         config.section(&[raw("defaults")])?.fixed(DEFAULTS);
 
-        config.section(&[raw("frontend http")])?.fixed(&["bind :80", "bind [::]:80 v6only"]);
-        Self::private(&mut config, spec)?;
+        // Nothing is served in the clear. RFC 9110, section 15.4.9: with 308 a POST stays a POST.
         let prefix = format(&format!("https://{}", spec.domain));
-        config.line(&[raw("http-request redirect prefix"), prefix, raw("code 308 unless private")])?;
-        Self::use_private(&mut config, spec)?;
+        config.section(&[raw("frontend http")])?.fixed(&["bind :80", "bind [::]:80 v6only"]).line(&[
+            raw("http-request redirect prefix"),
+            prefix,
+            raw("code 308"),
+        ])?;
 
         config.section(&[raw("frontend https")])?;
         config

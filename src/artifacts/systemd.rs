@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::format::Refused;
 use super::format::unit::{Arg, UnitFile};
 use super::{Artifact, Entry, RenderError, Section, Tree, haproxy, literal, nftables};
-use crate::model::{Mask, Slot, Unit};
+use crate::model::{Mask, PROGRAM, Slot, Unit};
 use crate::spec::Spec;
 
 /// The kind `systemd`; it has no table.
@@ -64,7 +64,7 @@ fn insert(
     tree.insert(entry).map(drop)
 }
 
-const BUNDLE: Arg<'static> = Arg::Literal("/usr/local/bin/bundle");
+const BUNDLE: Arg<'static> = Arg::Literal(PROGRAM);
 
 fn early(unit: &mut UnitFile) -> Result<(), Refused> {
     unit.section("Unit")

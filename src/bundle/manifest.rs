@@ -44,6 +44,9 @@ pub struct Manifest {
     pub domain: String,
     /// How a switch behaves.
     pub switching: Switching,
+    /// The program that is to activate it; `None`: whichever the machine has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activator: Option<ActivatorPin>,
 }
 
 impl Manifest {
@@ -107,6 +110,16 @@ pub struct ImagePin {
     pub name: ImageName,
     /// The digest in `reference`.
     pub digest: Digest,
+}
+
+/// The activator's program, a blob beside the bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActivatorPin {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// A container network that the activator makes.

@@ -17,7 +17,8 @@ pub mod verified;
 
 pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
-    ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService, Switching,
+    ActivatorPin, ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
+    Switching,
 };
 pub use seal::{Bundle, SealError, seal};
 pub use verified::{OpenedBundle, UnpackError, Verified, VerifyError};

@@ -7,7 +7,8 @@ use super::archive::{self, ArchiveError};
 use super::check::{self, ManifestFault};
 use super::oci::{CONFIG_TYPE, Descriptor, LAYER_TYPE, OciManifest};
 use super::{
-    ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService, Switching,
+    ActivatorPin, ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
+    Switching,
 };
 use super::{archive::MAX_CONTENT, gz1};
 use crate::artifacts::Tree;
@@ -149,6 +150,7 @@ fn manifest(spec: &Spec, tree: &Tree) -> Result<Manifest, SealError> {
             health_seconds: spec.switching.health_seconds,
             drain_seconds: spec.switching.drain_seconds,
         },
+        activator: spec.activator.as_ref().map(|pin| ActivatorPin { digest: pin.digest, size: pin.size }),
     })
 }
 

@@ -8,9 +8,13 @@
 mod activator;
 mod boot;
 mod build;
+mod certs;
 mod check;
 mod cloud_init;
+mod confirm;
+mod first_boot;
 mod generations;
+mod hand_over;
 mod lock;
 mod machine;
 mod places;
@@ -71,12 +75,16 @@ enum Command {
     Plan(plan::Arguments),
     /// Make a bundle, or an earlier generation, the current one
     Switch(switch::Arguments),
+    /// Say, over a fresh connection, that a switch that waits for it has not shut you out
+    Confirm(confirm::Arguments),
     /// Go back to the generation that was good before the current one
     Rollback(switch::RollbackArguments),
     /// List the generations of this machine
     Generations,
     /// Say what is current, what is pending, and what is wrong
     Status,
+    /// Say which certificate serves, and until when
+    Certs,
     /// Settle a switch that was interrupted
     Recover(recover::Arguments),
     /// Keep the secrets that only an operator has
@@ -136,6 +144,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
         arguments.command,
         Command::Switch(_)
             | Command::Rollback(_)
+            | Command::Confirm(_)
             | Command::Recover(_)
             | Command::Secrets(_)
             | Command::Boot(_)
@@ -161,9 +170,11 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Pull(arguments) => pull::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),
+        Command::Confirm(arguments) => confirm::run(context, &arguments),
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
         Command::Status => status::run(context),
+        Command::Certs => certs::run(context),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Boot(arguments) => boot::run(context, &arguments),

@@ -9,9 +9,7 @@ use super::Context;
 use super::report::{Code, Failure};
 use crate::bundle::{OpenedBundle, Verified};
 use crate::registry::{Environment, Options, Ref, Registry, Repository};
-
-/// The repository in which this machine finds bundles by their own digest: one line, left by the first boot.
-const REPOSITORY: &str = "/etc/bundle/repository";
+use crate::store::Login;
 
 /// How a command reaches its registry, besides what Docker and podman are told.
 #[derive(Debug, Clone, Default, Args)]
@@ -50,10 +48,10 @@ impl Context<'_> {
 
     /// A registry client with the credentials of docker and podman, and the certificates that Docker would trust for
     /// this host (`/etc/docker/certs.d/HOST/*.crt`), and those that `reach` names.
-    #[expect(clippy::unused_self, reason = "its place is among the other places")]
     pub(super) fn registry(&self, host: Option<&str>, reach: &Reach) -> Result<Registry, Failure> {
         let environment = Environment {
             registry_auth_file: variable("REGISTRY_AUTH_FILE"),
+            machine: self.machine_login(host),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
             docker_config: variable("DOCKER_CONFIG"),
             home: variable("HOME"),
@@ -70,20 +68,28 @@ impl Context<'_> {
             .map_err(|error| Failure::of(Code::Refused, &error))
     }
 
+    /// The machine's own login to `host`. One that cannot be made says so when the registry asks for it.
+    fn machine_login(&self, host: Option<&str>) -> Option<PathBuf> {
+        let store = self.store();
+        let ours = store.machine_registry().ok().flatten()?;
+        match store.registry_login() {
+            Ok(Login::File(path)) if host == Some(ours.host()) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The repository in which a bundle's own digest is looked for: the one named, or the machine's.
     pub(super) fn repository(&self, named: Option<&Repository>) -> Result<Option<Repository>, Failure> {
         if let Some(named) = named {
             return Ok(Some(named.clone()));
         }
-        let path = self.store().below(REPOSITORY);
-        let wrong = |error: &dyn std::fmt::Display| {
-            Failure::new(Code::Input, format!("`{}` does not name a repository: {error}", path.display()))
-        };
-        match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map(Some).map_err(|error| wrong(&error)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(wrong(&error)),
-        }
+        let Some(ours) = self.store().machine_registry()? else { return Ok(None) };
+        ours.repository.parse().map(Some).map_err(|error| {
+            Failure::new(
+                Code::Input,
+                format!("`/etc/bundle/registry.toml` does not name a repository: {error}"),
+            )
+        })
     }
 
     /// Fetches what `reference` means into `directory`, verified.

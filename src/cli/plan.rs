@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::confirm::Asking;
 use super::machine::generation;
 use super::places::Reach;
 use super::report::{Code, Failure};
@@ -12,7 +13,7 @@ use crate::activate::plan::{Change, choose_slot};
 use crate::activate::prepare::look_first;
 use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
-use crate::model::{GenerationNumber, Slot};
+use crate::model::{Digest, GenerationNumber, Slot};
 use crate::registry::{Ref, Repository};
 use crate::store::{Store, View};
 
@@ -54,7 +55,16 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     }
     let reasons: Vec<_> = look_first(&store, &to, way)?;
     let words: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-    print(context, json!({ "plan": plan, "digest": plan.digest(), "refused": words }), || render(&plan));
+    let digest = plan.digest();
+    let asks = !plan.doors.is_empty();
+    let plan = if asks { Asking::default().apply(plan, context.host(&store).as_ref()) } else { plan };
+    let json = json!({
+        "plan": plan,
+        "digest": digest,
+        "needs_confirmation": plan.confirmation_seconds() > 0,
+        "refused": words,
+    });
+    print(context, json, || render(&plan, digest));
     // Whoever plans wants to know what `switch` would say first.
     if reasons.is_empty() { Ok(Code::Done) } else { Err(Refusal { reasons }.into()) }
 }
@@ -92,7 +102,7 @@ fn target(
     Ok((next, Some(opened.manifest().clone()), Way::Forward))
 }
 
-fn render(plan: &Plan) -> String {
+fn render(plan: &Plan, digest: Digest) -> String {
     let mut lines = vec![format!("{} → {}", plan.from, plan.to)];
     for file in &plan.files {
         let sign = match file.change {
@@ -109,6 +119,13 @@ fn render(plan: &Plan) -> String {
     lines.extend(plan.steps.iter().map(|(_, step)| format!("  {step}")));
     lines.extend(plan.closing.iter().map(|step| format!("  {step}")));
     lines.push(String::new());
-    lines.push(format!("plan {}", plan.digest()));
+    if plan.confirmation_seconds() > 0 {
+        let doors = plan.doors.join("`, `");
+        lines.push(format!(
+            "`{doors}` could shut you out: `switch` waits for `bundle confirm` over another connection, or goes back"
+        ));
+        lines.push(String::new());
+    }
+    lines.push(format!("plan {digest}"));
     lines.join("\n")
 }

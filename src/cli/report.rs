@@ -28,6 +28,8 @@ pub enum Code {
     WentBack,
     /// 31: going back failed; a person is needed.
     Stuck,
+    /// 40: not ended; the machine goes on by itself when what it waits for has come.
+    Waiting,
 }
 
 impl Code {
@@ -42,6 +44,7 @@ impl Code {
             Self::Moved => 22,
             Self::WentBack => 30,
             Self::Stuck => 31,
+            Self::Waiting => 40,
         }
     }
 }

@@ -2,29 +2,38 @@
 
 use serde_json::json;
 
+use super::certs::Look;
 use super::generations::time;
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::Side;
-use crate::store::certs::PLACEHOLDER;
+use crate::model::SecretName;
+use crate::store::Phase;
+use crate::store::first_boot::FirstBoot;
 use crate::store::journal::Pending;
+use crate::store::{Store, Waiting};
 
 pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let store = context.store();
     let Some(view) = store.current()? else {
-        print(context, json!({ "current": null }), || {
-            "no generation yet: `bundle switch REF` makes the first".to_owned()
+        let on_the_way = OnTheWay::of(&store)?;
+        print(context, json!({ "current": null, "on_the_way": on_the_way.json() }), || {
+            let mut lines = vec!["no generation yet: `bundle switch REF` makes the first".to_owned()];
+            lines.extend(on_the_way.lines());
+            lines.join("\n")
         });
         return Ok(Code::Done);
     };
     let generation = super::machine::generation(&store, view.generation)?;
+    let on_the_way = if generation.manifest.is_none() { OnTheWay::of(&store)? } else { OnTheWay::default() };
     let pending = store.pending()?;
     let mut host = context.host(&store);
     let side = Side { view, manifest: generation.manifest.as_ref() };
     let checks: Vec<_> =
         side.public_probes().iter().map(|probe| (probe.subject(), host.probe(probe).err())).collect();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
-    let placeholder = store.home().join("certs").join(PLACEHOLDER).exists();
+    let domain = generation.manifest.as_ref().map(|manifest| manifest.domain.clone());
+    let certificates = Look::at(&store, host.as_mut(), domain)?;
     let missing = match &generation.manifest {
         Some(manifest) => store.missing_secrets(manifest)?,
         None => Vec::new(),
@@ -36,7 +45,9 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         "pending": pending.as_ref().map(pending_json),
         "health": checks.iter().map(|(subject, red)| json!({ "subject": subject, "red": red })).collect::<Vec<_>>(),
         "degraded": degraded,
-        "placeholder_certificate": placeholder,
+        "on_the_way": on_the_way.json(),
+        "placeholder_certificate": certificates.is_placeholder(),
+        "certificate_notes": certificates.notes(),
         "missing_secrets": missing,
     });
     print(context, json, || {
@@ -47,7 +58,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
             lines.push(format!("  bundle   {bundle}"));
         }
         lines.push(format!("  made     {} by {}", time(record.created), record.by));
-        lines.push(format!("  state    {}", if degraded { "degraded" } else { "healthy" }));
+        lines.extend(on_the_way.lines());
+        if generation.manifest.is_some() {
+            lines.push(format!("  state    {}", if degraded { "degraded" } else { "healthy" }));
+        }
         for (subject, red) in &checks {
             let word = red.as_deref().map_or_else(|| "green".to_owned(), |why| format!("red: {why}"));
             lines.push(format!("    {subject:<24} {word}"));
@@ -55,15 +69,49 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         if let Some(pending) = &pending {
             lines.push(format!("  pending  {}", pending_words(pending)));
         }
-        if placeholder {
-            lines.push("  note     a self-signed placeholder certificate serves".to_owned());
-        }
+        lines.extend(certificates.notes().into_iter().map(|note| format!("  note     {note}")));
         for name in &missing {
             lines.push(format!("  missing  the secret `{name}`"));
         }
         lines.join("\n")
     });
     Ok(Code::Done)
+}
+
+/// A machine on its way to its first generation.
+#[derive(Default)]
+struct OnTheWay {
+    first_boot: Option<FirstBoot>,
+    waiting: Option<Waiting>,
+    missing: Vec<SecretName>,
+}
+
+impl OnTheWay {
+    fn of(store: &Store) -> Result<Self, Failure> {
+        let waiting = store.waiting()?;
+        let missing =
+            waiting.as_ref().map_or(Ok(Vec::new()), |waiting| store.still_missing(&waiting.missing))?;
+        Ok(Self { first_boot: store.first_boot()?, waiting, missing })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "first_boot": self.first_boot, "bundle": self.waiting.as_ref().map(|waiting| &waiting.reference), "missing_secrets": self.missing })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(FirstBoot { state, since, message }) = &self.first_boot {
+            let state = state.replace('-', " ");
+            lines.push(format!("  boot     {state} since {}: {message}", time(*since)));
+        }
+        for name in &self.missing {
+            lines.push(format!("  missing  the secret `{name}`: `bundle secrets set {name}`"));
+        }
+        if self.waiting.is_some() {
+            lines.push("  then     the machine goes on by itself".to_owned());
+        }
+        lines
+    }
 }
 
 fn pending_json(pending: &Pending) -> serde_json::Value {
@@ -79,6 +127,11 @@ fn pending_json(pending: &Pending) -> serde_json::Value {
 
 fn pending_words(pending: &Pending) -> String {
     let Pending { from, to, .. } = pending;
+    if pending.phase == Some(Phase::Confirm) && !pending.committed && pending.attempts == 0 {
+        return format!(
+            "the switch to {to} waits for `bundle confirm`, or was interrupted; `bundle recover` settles the latter"
+        );
+    }
     if pending.committed {
         format!(
             "the switch to {to} has committed and is clearing up; `bundle recover` finishes it if it was interrupted"

@@ -3,10 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
+use super::confirm::Asking;
+use super::hand_over::{Source, hand_over};
 use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
-use super::{Context, print, tell};
+use super::{Context, first_boot, print, tell};
 use crate::activate::prepare::{Reason, look_first};
 use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
@@ -21,9 +23,21 @@ pub(super) struct Arguments {
     /// Refuse unless this bundle is current
     #[arg(long, value_name = "DIGEST")]
     expect_current: Option<Digest>,
+    #[command(flatten)]
+    conditions: Conditions,
+    /// As the first boot calls it: do nothing if the machine has a generation of its own, and wait for secrets
+    #[arg(long, hide = true, requires = "reference")]
+    first_boot: bool,
+}
+
+/// Under which conditions the machine is switched, whatever the target.
+#[derive(Debug, Clone, Copy, Default, Args)]
+struct Conditions {
     /// Refuse unless the plan is this one, as `bundle plan` printed it
     #[arg(long, value_name = "DIGEST")]
     expect_plan: Option<Digest>,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -42,7 +56,7 @@ struct Goal<'a> {
     new: Option<Record>,
     /// What `rollback` will go to from there; `None` leaves what its record says.
     previous: Option<GenerationNumber>,
-    expect_plan: Option<Digest>,
+    conditions: Conditions,
     way: Way,
 }
 
@@ -50,12 +64,14 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let mut changing = Changing::settled(context, "bundle switch")?;
     let (view, current) = changing.current()?;
     expect(&current, arguments.expect_current)?;
-    let expect_plan = arguments.expect_plan;
+    if arguments.first_boot && first_boot::is_over(&changing.store)? {
+        return Ok(nothing(context, view));
+    }
     match (&arguments.target.reference, arguments.target.generation) {
         (_, Some(number)) => {
             let goal = generation(&changing.store, number)?;
             let previous = Some(view.generation);
-            return_to(context, &mut changing, view, &current, &goal, previous, expect_plan)
+            return_to(context, &mut changing, view, &current, &goal, previous, arguments.conditions)
         }
         (Some(reference), None) => to_reference(context, &mut changing, view, &current, reference, arguments),
         (None, None) => {
@@ -79,7 +95,7 @@ pub(super) fn rollback(context: &Context<'_>, arguments: &RollbackArguments) -> 
     };
     let goal = generation(&changing.store, previous)?;
     // The goal's own record keeps naming what was good before it: two rollbacks go back two generations.
-    return_to(context, &mut changing, view, &current, &goal, None, None)
+    return_to(context, &mut changing, view, &current, &goal, None, Conditions::default())
 }
 
 fn return_to(
@@ -89,7 +105,7 @@ fn return_to(
     current: &Generation,
     goal: &Generation,
     previous: Option<GenerationNumber>,
-    expect_plan: Option<Digest>,
+    conditions: Conditions,
 ) -> Result<Code, Failure> {
     let number = goal.record.generation;
     if number == view.generation {
@@ -100,7 +116,7 @@ fn return_to(
     }
     let manifest = goal.manifest.as_ref();
     let way = Way::to(&goal.record.outcome);
-    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, expect_plan, way };
+    let goal = Goal { number, bundle: goal.record.bundle, manifest, new: None, previous, conditions, way };
     go(context, changing, view, current, &goal)
 }
 
@@ -112,6 +128,11 @@ fn to_reference(
     reference: &Ref,
     arguments: &Arguments,
 ) -> Result<Code, Failure> {
+    if arguments.first_boot
+        && let Some(missing) = first_boot::token(&changing.store)?
+    {
+        return first_boot::wait(context, changing, reference, None, missing);
+    }
     changing.lock.phase("stage")?;
     let staging = changing.store.staging()?;
     let Target { repository, reach, .. } = &arguments.target;
@@ -121,10 +142,26 @@ fn to_reference(
         return Ok(nothing(context, view));
     }
     let manifest = opened.manifest();
+    if let Some(pin) = &manifest.activator {
+        hand_over(context, changing, pin, &Source { reference, repository: repository.as_ref(), reach })?;
+    }
     let number = changing.store.next_generation()?;
     let from = Side { view, manifest: current.manifest.as_ref() };
     let to = aim(&from, number, Some(manifest));
-    refuse(look_first(&changing.store, &to, Way::Forward)?)?;
+    let reasons = look_first(&changing.store, &to, Way::Forward)?;
+    if arguments.first_boot
+        && let [Reason::MissingSecrets(missing)] = reasons.as_slice()
+    {
+        changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
+        first_boot::prepare(changing, &to);
+        // One that has come meanwhile has found nobody waiting.
+        let missing = changing.store.still_missing(missing)?;
+        if !missing.is_empty() {
+            return first_boot::wait(context, changing, reference, Some(opened.digest()), missing);
+        }
+    } else {
+        refuse(reasons)?;
+    }
     changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
     let record = Record {
         schema: Record::SCHEMA,
@@ -144,7 +181,7 @@ fn to_reference(
         manifest: Some(manifest),
         new: Some(record),
         previous: Some(view.generation),
-        expect_plan: arguments.expect_plan,
+        conditions: arguments.conditions,
     };
     go(context, changing, view, current, &goal)
 }
@@ -164,15 +201,17 @@ fn go(
     let mut progress = |line: &str| tell(&format!("{:>6.1} s  {line}", began.elapsed().as_secs_f64()));
     let mut activator = changing.activator(&mut progress);
     let mut reasons = look_first(activator.store, &to, goal.way)?;
-    reasons.extend(activator.look_closely(&to, goal.way)?);
+    reasons.extend(activator.look_closely(&to, goal.way, now())?);
     refuse(reasons)?;
     let plan = Plan::between(&from, &to, goal.way);
-    if let Some(expected) = goal.expect_plan
+    if let Some(expected) = goal.conditions.expect_plan
         && expected != plan.digest()
     {
         let message = format!("the plan is now {}, not {expected}", plan.digest());
         return Err(Failure::new(Code::Moved, message).hint("look at `bundle plan` again"));
     }
+    let plan = goal.conditions.asking.apply(plan, activator.host);
+    activator.store.clear_waiting()?;
     if let Some(record) = &goal.new {
         activator.store.create_generation(record, goal.manifest)?;
     }

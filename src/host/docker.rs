@@ -1,6 +1,7 @@
 //! Docker and Compose, through their command lines; the state of containers through the socket.
 
 use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use super::command::Program;
 use super::http;
 use crate::activate::HostError;
 use crate::bundle::{ImagePin, Network};
-use crate::model::ServiceName;
+use crate::model::{REGISTRY_LOGINS, ServiceName};
 
 /// Where Docker answers.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -35,11 +36,22 @@ pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
     if docker(["image", "inspect", "--format", "{{.Id}}", &image.local]).run().is_ok() {
         return Ok(());
     }
-    docker(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
+    login(&image.reference).args(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
     // Its layers before its name: after a power cut whatever has the name is whole.
     sync_data_root()?;
     docker(["tag", &image.reference, &image.local]).run()?;
     sync_data_root()
+}
+
+/// Docker with the machine's own login for the image's registry, if it has one.
+fn login(reference: &str) -> Program {
+    let host = reference.split('/').next().unwrap_or_default();
+    let directory = Path::new(REGISTRY_LOGINS).join(host);
+    if directory.join("config.json").exists() {
+        docker(["--config".to_owned(), directory.to_string_lossy().into_owned()])
+    } else {
+        docker::<String>([])
+    }
 }
 
 /// A power cut must not leave empty files in an image that Docker believes to have.

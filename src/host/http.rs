@@ -42,14 +42,27 @@ pub(super) fn get_unix(socket: &str, path: &str, longest: u64) -> Result<(u16, V
     }
 }
 
+/// One GET over plain TCP.
 pub(super) fn get(address: SocketAddr, path: &str, host: &str) -> Result<Answer, String> {
     let fail = |error: std::io::Error| format!("no answer from {address}: {error}");
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT).map_err(fail)?;
+    let stream = TcpStream::connect_timeout(&address, LIMIT).map_err(fail)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
     stream.set_write_timeout(Some(LIMIT)).map_err(fail)?;
+    ask(stream, &address, path, host)
+}
+
+/// One GET over a connection that has limits of its own.
+pub(super) fn ask(
+    mut stream: impl Read + Write,
+    address: &SocketAddr,
+    path: &str,
+    host: &str,
+) -> Result<Answer, String> {
+    let fail = |error: std::io::Error| format!("no answer from {address}: {error}");
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nUser-Agent: bundle\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(fail)?;
+    stream.flush().map_err(fail)?;
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     let mut limited = stream.take(LONGEST);

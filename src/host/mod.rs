@@ -7,6 +7,7 @@ mod haproxy;
 mod http;
 mod offline;
 mod systemd;
+mod tls;
 
 pub use offline::Offline;
 
@@ -17,6 +18,7 @@ use crate::activate::{Effect, Host, HostError, Probe};
 use crate::bundle::ImagePin;
 use crate::model::{Check, Digest, RouteName, Slot, StorePath};
 use command::Program;
+use tls::Tls;
 
 /// The droplet that this process runs on.
 #[derive(Debug)]
@@ -24,11 +26,12 @@ pub struct Droplet {
     /// Where compose files lie: the store, as rendered files name it.
     store: PathBuf,
     started: Instant,
+    tls: Tls,
 }
 
 impl Default for Droplet {
     fn default() -> Self {
-        Self { store: PathBuf::from(StorePath::STORE), started: Instant::now() }
+        Self { store: PathBuf::from(StorePath::STORE), started: Instant::now(), tls: Tls::new() }
     }
 }
 
@@ -58,6 +61,8 @@ impl Host for Droplet {
             Effect::Drain { routes, slot, seconds } => {
                 haproxy::drain(routes, *slot, Duration::from_secs(*seconds))
             }
+            Effect::Ground => ground(),
+            Effect::ResumeFirstBoot => systemd::resume_first_boot(),
             Effect::ArmTrial { transaction, seconds } => systemd::arm(*transaction, *seconds),
             Effect::DisarmTrial { transaction } => systemd::disarm(*transaction),
         }
@@ -85,13 +90,21 @@ impl Host for Droplet {
                 answer.ready(rule.release_header.as_deref(), release)
             }
             Probe::Public { name, rule, slot, release, domain } => {
-                public(name, *slot, domain, rule.release_header.as_deref(), release)
+                self.public(name, *slot, domain, rule.release_header.as_deref(), release)
             }
         }
     }
 
+    fn shown_certificate(&mut self, domain: &str) -> Option<Result<Vec<u8>, String>> {
+        Some(self.tls.certificate(tls::PUBLIC.into(), domain))
+    }
+
     fn restarts(&mut self, container: &str) -> Option<u64> {
         docker::container_state(container).ok().map(|state| state.restarts)
+    }
+
+    fn has_a_door(&self) -> bool {
+        true
     }
 
     fn elapsed(&mut self) -> Duration {
@@ -103,20 +116,34 @@ impl Host for Droplet {
     }
 }
 
-/// Asks the public listener on its loopback side, on the private path that only loopback may ask.
-fn public(
-    route: &RouteName,
-    slot: Slot,
-    domain: &str,
-    release_header: Option<&str>,
-    release: &Digest,
-) -> Result<(), String> {
-    let path = format!("/.bundle/{route}/health");
-    let answer = http::get(([127, 0, 0, 1], 80).into(), &path, domain)?;
-    answer.ready(release_header, release)?;
-    match answer.header("x-bundle-slot") {
-        Some(answered) if answered == slot.as_str() => Ok(()),
-        Some(answered) => Err(format!("the proxy sends requests to {answered}")),
-        None => Err("the proxy did not say which slot answered".to_owned()),
+/// Laid down by the first boot's user-data.
+const GROUND: &str = "/etc/bundle/ground.nft";
+
+fn ground() -> Result<(), HostError> {
+    if !std::path::Path::new(GROUND).exists() {
+        return Ok(());
+    }
+    Program::new("nft").args(["-f", GROUND]).run().map(drop)
+}
+
+impl Droplet {
+    /// Asks the public listener on its loopback side, on the private path that only loopback may ask.
+    fn public(
+        &self,
+        route: &RouteName,
+        slot: Slot,
+        domain: &str,
+        release_header: Option<&str>,
+        release: &Digest,
+    ) -> Result<(), String> {
+        let address = tls::PUBLIC.into();
+        let connection = self.tls.connect(address, domain)?;
+        let answer = http::ask(connection, &address, &format!("/.bundle/{route}/health"), domain)?;
+        answer.ready(release_header, release)?;
+        match answer.header("x-bundle-slot") {
+            Some(answered) if answered == slot.as_str() => Ok(()),
+            Some(answered) => Err(format!("the proxy sends requests to {answered}")),
+            None => Err("the proxy did not say which slot answered".to_owned()),
+        }
     }
 }

@@ -33,6 +33,10 @@ impl Host for Offline {
         None
     }
 
+    fn has_a_door(&self) -> bool {
+        false
+    }
+
     fn elapsed(&mut self) -> Duration {
         self.elapsed
     }

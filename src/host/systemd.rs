@@ -1,10 +1,11 @@
 //! systemd, through `systemctl` and `systemd-run`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::command::Program;
 use crate::activate::{HostError, UnitVerb};
-use crate::model::UnitName;
+use crate::model::{PROGRAM, UnitName};
 
 fn systemctl<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     // The default job timeout of systemd is 90 s.
@@ -34,6 +35,13 @@ fn is_loaded(unit: &UnitName) -> bool {
     show.is_ok_and(|state| !["inactive", "failed", ""].contains(&state.trim()))
 }
 
+/// Does not wait: the switch that follows takes the lock that the caller holds.
+pub(super) fn resume_first_boot() -> Result<(), HostError> {
+    let unit = "bundle-bootstrap.service";
+    drop(systemctl(["reset-failed", unit]).run());
+    systemctl(["start", "--no-block", unit]).run().map(drop)
+}
+
 fn timer(transaction: u64) -> String {
     format!("bundle-trial-{transaction}")
 }
@@ -42,10 +50,7 @@ fn timer(transaction: u64) -> String {
 pub(super) fn arm(transaction: u64, seconds: u64) -> Result<(), HostError> {
     // A timer of this name can only be a leftover of this very transaction.
     disarm(transaction)?;
-    let program = std::env::current_exe()
-        .map_err(|error| HostError::new("finding our own program", error.to_string()))?
-        .to_string_lossy()
-        .into_owned();
+    let program = last_good()?;
     let name = format!("--unit={}", timer(transaction));
     let when = format!("--on-active={seconds}s");
     let number = transaction.to_string();
@@ -53,6 +58,16 @@ pub(super) fn arm(transaction: u64, seconds: u64) -> Result<(), HostError> {
         [name.as_str(), when.as_str(), "--timer-property=AccuracySec=100ms", "--collect", "--quiet"];
     let call = ["--", program.as_str(), "recover", "--transaction", number.as_str()];
     Program::new("systemd-run").args(options).args(call).run().map(drop)
+}
+
+/// The last good generation's own activator, which this process need not be; on a machine that has it nowhere, this one.
+fn last_good() -> Result<String, HostError> {
+    if Path::new(PROGRAM).exists() {
+        return Ok(PROGRAM.to_owned());
+    }
+    let ours = std::env::current_exe();
+    let ours = ours.map_err(|error| HostError::new("finding our own program", error.to_string()))?;
+    Ok(ours.to_string_lossy().into_owned())
 }
 
 pub(super) fn disarm(transaction: u64) -> Result<(), HostError> {

@@ -89,6 +89,13 @@ impl SecretFile {
     }
 }
 
+/// What units, timers and people call on the machine. The first boot puts a file there; once a generation that names its
+/// own activator has committed, it is a link to that.
+pub const PROGRAM: &str = "/usr/local/bin/bundle";
+
+/// Where the machine's own logins to registries lie, one directory for each host: what `docker --config` takes.
+pub const REGISTRY_LOGINS: &str = "/run/bundle/registry";
+
 /// What stands in a secret file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

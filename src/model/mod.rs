@@ -1,5 +1,6 @@
 //! The words of the project as types: no I/O, no policy, nothing that knows a stage of the data flow.
 
+pub mod certificate;
 pub mod contract;
 pub mod digest;
 pub mod generation;
@@ -11,8 +12,10 @@ pub mod slot;
 pub mod store_path;
 pub mod template;
 
+pub use certificate::{Certificate, ParseCertificateError};
 pub use contract::{
-    Check, Generator, Mask, OnChange, SecretFile, SecretOrigin, SecretSource, Slots, Unit, User,
+    Check, Generator, Mask, OnChange, PROGRAM, REGISTRY_LOGINS, SecretFile, SecretOrigin, SecretSource,
+    Slots, Unit, User,
 };
 pub use digest::{Digest, ParseDigestError};
 pub use generation::GenerationNumber;

@@ -18,6 +18,8 @@ use super::reference::{DOCKER_HUB, Repository};
 pub struct Environment {
     /// `REGISTRY_AUTH_FILE`. If it is set, nothing else is read.
     pub registry_auth_file: Option<PathBuf>,
+    /// The machine's own login, asked before those of its users.
+    pub machine: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
     /// `DOCKER_CONFIG`.
@@ -117,6 +119,7 @@ impl Environment {
         }
         let below = |directory: &Option<PathBuf>, rest: &str| directory.as_ref().map(|path| path.join(rest));
         [
+            self.machine.clone(),
             below(&self.xdg_runtime_dir, "containers/auth.json"),
             below(&self.home, ".config/containers/auth.json"),
             below(&self.docker_config, "config.json").or_else(|| below(&self.home, ".docker/config.json")),
@@ -265,11 +268,13 @@ mod tests {
     fn files_are_asked_in_the_order_of_the_tools() {
         let environment = Environment {
             registry_auth_file: None,
+            machine: Some("/run/bundle/registry/r.example/config.json".into()),
             xdg_runtime_dir: Some("/run/user/1".into()),
             docker_config: None,
             home: Some("/home/a".into()),
         };
         let expected = [
+            "/run/bundle/registry/r.example/config.json",
             "/run/user/1/containers/auth.json",
             "/home/a/.config/containers/auth.json",
             "/home/a/.docker/config.json",

@@ -128,7 +128,7 @@ pub enum RegistryError {
     },
     /// A bundle's own digest does not say where it is.
     #[error(
-        "{bundle} does not say where the bundle is: name it with `--repository`, or in `/etc/bundle/repository`"
+        "{bundle} does not say where the bundle is: name it with `--repository`, or in `/etc/bundle/registry.toml`"
     )]
     NoRepository {
         /// The bundle.

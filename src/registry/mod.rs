@@ -11,7 +11,7 @@ mod operations;
 pub mod reference;
 mod transport;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
 
@@ -19,8 +19,8 @@ pub use auth::Environment;
 pub use error::RegistryError;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 
-use crate::bundle::activator::{ActivatorArtifact, EMPTY, activator_tag};
-use crate::bundle::oci::{MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
+use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
+use crate::bundle::oci::{Descriptor, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;
 use operations::Source;
@@ -164,6 +164,20 @@ impl Registry {
             }
         };
         self.runtime.block_on(self.transport.pull(repository, &name, bundle, into))
+    }
+
+    /// Gets an activator's program into a layout at `into`, and says where it lies there. It has its digest.
+    pub fn pull_activator(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        size: u64,
+        into: &Path,
+    ) -> Result<PathBuf, RegistryError> {
+        let layout = Layout::create(into)?;
+        let blob = Descriptor { media_type: ARTIFACT_TYPE.to_owned(), digest, size };
+        self.runtime.block_on(self.transport.download_blob(repository, &blob, &layout))?;
+        Ok(layout.blob_path(digest))
     }
 
     /// The digest that an image's tag means now; `latest` if it has none.

@@ -3,31 +3,92 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::{Doing, Store, StoreError, durable};
+use crate::model::Certificate;
 
 /// The placeholder's file in the directory of certificates.
 pub const PLACEHOLDER: &str = "placeholder.pem";
 
+const DAY: u64 = 24 * 60 * 60;
+/// How long a placeholder lasts.
+const YEARS: u64 = 10 * 365 * DAY;
+/// How far before the machine's clock it begins: the clock may be years ahead of everybody else's.
+const EARLIER: u64 = 3 * 365 * DAY;
+/// 2026-01-01. No clock that is right says less, so one that does is not believed.
+const FLOOR: u64 = 1_767_225_600;
+/// When a placeholder is so near its end, another is made.
+const RENEW_DAYS: i64 = 30;
+
+/// A file in the directory of certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name.
+    pub file: String,
+    /// The first certificate in it, which is the one it is kept for; or what is wrong with the file.
+    pub certificate: Result<Certificate, String>,
+}
+
+impl Kept {
+    /// Whether it is the placeholder.
+    pub fn is_placeholder(&self) -> bool {
+        self.file == PLACEHOLDER
+    }
+
+    /// Whether it is one for `domain` that has neither ended nor is about to, at `now` in seconds since 1970.
+    fn will_do(&self, domain: &str, now: u64) -> bool {
+        let good = |certificate: &Certificate| {
+            certificate.is_for(domain)
+                && !certificate.has_not_begun(now)
+                && certificate.days_left(now) >= RENEW_DAYS
+        };
+        self.certificate.as_ref().is_ok_and(good)
+    }
+}
+
 impl Store {
-    /// Makes the placeholder for `domain`, unless there is a certificate. Readable for HAProxy's group and nobody else.
-    pub fn ensure_certificate(&self, domain: &str) -> Result<(), StoreError> {
+    /// What lies in the directory of certificates, in the order in which HAProxy loads it: by name.
+    pub fn certificates(&self) -> Result<Vec<Kept>, StoreError> {
+        let directory = self.at("certs");
+        let mut kept = Vec::new();
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
+            entries => entries.doing("listing", &directory)?,
+        };
+        for entry in entries {
+            let path = entry.doing("listing", &directory)?.path();
+            if path.extension().is_none_or(|extension| extension != "pem") {
+                continue;
+            }
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            kept.push(Kept { file, certificate: first(&path)? });
+        }
+        kept.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(kept)
+    }
+
+    /// Makes the placeholder for `domain`, unless there is a certificate. One for another domain, or near its end, is
+    /// replaced. `now` is in seconds since 1970. Readable for HAProxy's group and nobody else.
+    pub fn ensure_certificate(&self, domain: &str, now: u64) -> Result<(), StoreError> {
         let directory = self.at("certs");
         let group = self.group("haproxy")?;
         if let (Some(gid), true) = (group, rustix::process::geteuid().is_root()) {
             chown(&directory, None, Some(gid)).doing("changing the group of", &directory)?;
         }
-        for entry in fs::read_dir(&directory).doing("listing", &directory)? {
-            let path = entry.doing("listing", &directory)?.path();
-            if path.extension().is_some_and(|extension| extension == "pem") {
-                return Ok(());
-            }
+        let kept = self.certificates()?;
+        // What somebody else put there is theirs to renew.
+        if kept.iter().any(|kept| !kept.is_placeholder() || kept.will_do(domain, now)) {
+            return Ok(());
         }
         let path = directory.join(PLACEHOLDER);
-        let made = rcgen::generate_simple_self_signed([domain.to_owned()])
+        let pem = placeholder(domain, now)
             .map_err(|error| StoreError::damaged(&path, format!("no placeholder for `{domain}`: {error}")))?;
-        // HAProxy reads certificate and key from one file.
-        let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
         let beside = durable::beside(&path);
         durable::write_new(&beside, pem.as_bytes(), 0o640)?;
         if let (Some(gid), true) = (group, rustix::process::geteuid().is_root()) {
@@ -47,23 +108,89 @@ impl Store {
     }
 }
 
+/// Certificate and key in one text, because HAProxy reads both from one file.
+fn placeholder(domain: &str, now: u64) -> Result<String, rcgen::Error> {
+    let mut wanted = CertificateParams::new([domain.to_owned()])?;
+    wanted.distinguished_name.push(DnType::CommonName, "bundle placeholder");
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    wanted.not_before = epoch + Duration::from_secs(now.saturating_sub(EARLIER).min(FLOOR));
+    wanted.not_after = epoch + Duration::from_secs(now.max(FLOOR).saturating_add(YEARS).min(LAST));
+    let key = KeyPair::generate()?;
+    let made = wanted.self_signed(&key)?;
+    Ok(format!("{}{}", made.pem(), key.serialize_pem()))
+}
+
+/// 9999-12-31, the last day that a certificate can name (RFC 5280, section 4.1.2.5).
+const LAST: u64 = 253_402_214_400;
+
+/// The first certificate of a PEM file.
+fn first(path: &Path) -> Result<Result<Certificate, String>, StoreError> {
+    let Some(bytes) = durable::read(path)? else { return Ok(Err("it is not there".to_owned())) };
+    let der = match CertificateDer::from_pem_slice(&bytes) {
+        Ok(der) => der,
+        Err(_) => return Ok(Err("there is no certificate in it".to_owned())),
+    };
+    Ok(Certificate::from_der(&der).map_err(|error| error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_placeholder_is_made_once_and_gives_way_to_a_real_one() {
+    const NOW: u64 = FLOOR + 300 * DAY;
+
+    fn made(store: &Store) -> Certificate {
+        store.certificates().unwrap().remove(0).certificate.unwrap()
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
+        assert_eq!(store.certificates().unwrap(), [], "before anything was made");
         store.prepare().unwrap();
-        let path = dir.path().join("var/lib/bundle/certs").join(PLACEHOLDER);
-        store.ensure_certificate("bot.example.com").unwrap();
-        let made = fs::read_to_string(&path).unwrap();
-        assert!(made.contains("BEGIN CERTIFICATE") && made.contains("PRIVATE KEY"));
-        store.ensure_certificate("bot.example.com").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), made);
+        (dir, store)
+    }
+
+    #[test]
+    fn the_placeholder_is_made_once_and_gives_way_to_a_real_one() {
+        let (_dir, store) = store();
+        let path = store.at("certs").join(PLACEHOLDER);
+        store.ensure_certificate("bot.example.com", NOW).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("BEGIN CERTIFICATE") && text.contains("PRIVATE KEY"));
+        store.ensure_certificate("bot.example.com", NOW + 9 * 365 * DAY).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
         fs::rename(&path, path.with_file_name("bot.example.com.pem")).unwrap();
-        store.ensure_certificate("bot.example.com").unwrap();
+        store.ensure_certificate("bot.example.com", NOW).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_placeholder_is_renewed_near_its_end_and_when_the_domain_changes() {
+        let (_dir, store) = store();
+        store.ensure_certificate("bot.example.com", NOW).unwrap();
+        let first = made(&store);
+        assert_eq!(first.names, ["bot.example.com"]);
+        store.ensure_certificate("other.example.com", NOW).unwrap();
+        let second = made(&store);
+        assert_eq!(second.names, ["other.example.com"]);
+        store.ensure_certificate("other.example.com", second.not_after - 29 * DAY).unwrap();
+        assert!(made(&store).not_after > second.not_after);
+        fs::write(store.at("certs").join(PLACEHOLDER), "damaged").unwrap();
+        assert!(store.certificates().unwrap()[0].certificate.is_err());
+        store.ensure_certificate("other.example.com", NOW).unwrap();
+        assert_eq!(made(&store).names, ["other.example.com"]);
+    }
+
+    #[test]
+    fn a_placeholder_is_valid_for_others_whatever_this_clock_says() {
+        for clock in [0, NOW - 2 * 365 * DAY, NOW, NOW + 2 * 365 * DAY, u64::MAX / 2] {
+            let pem = placeholder("bot.example.com", clock).unwrap();
+            let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            let read = Certificate::from_der(&der).unwrap();
+            let range = read.not_before..read.not_after;
+            assert!(range.contains(&NOW) && range.contains(&(NOW + 3 * 365 * DAY)), "{clock}: {read:?}");
+            assert!(clock > NOW * 10 || range.contains(&clock.max(1)), "{clock}: {read:?}");
+        }
     }
 }

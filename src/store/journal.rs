@@ -37,6 +37,8 @@ pub enum Phase {
     Reconcile,
     /// The last good generation stands by.
     Trial,
+    /// It still does, until the operator says over a fresh connection that the new one may stay.
+    Confirm,
 }
 
 /// One line of the journal.

@@ -4,24 +4,30 @@
 //! test. Whatever is named by something durable was durable before.
 #![expect(clippy::disallowed_methods, reason = "touching the droplet's disk is this module's job")]
 
+pub mod activator;
 pub mod ballast;
 pub mod certs;
+pub mod confirm;
 pub mod durable;
 pub mod etc;
+pub mod first_boot;
 pub mod generations;
 pub mod journal;
 pub mod ledger;
 pub mod lock;
+pub mod login;
 pub mod objects;
 pub mod secrets;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use first_boot::Waiting;
 pub use generations::{Generation, Outcome, Record, View};
 pub use journal::{Event, Journal, Phase, TransactionId};
 pub use ledger::Ledger;
 pub use lock::{Busy, Holder, Lock, LockError};
+pub use login::Login;
 
 /// Where a machine's state lies. `root` is `/` on a droplet and any directory elsewhere; rendered files always say
 /// `/var/lib/bundle`.

@@ -103,13 +103,8 @@ impl Store {
 
     /// The secrets that only an operator has and that nobody sent.
     pub fn missing_secrets(&self, manifest: &Manifest) -> Result<Vec<SecretName>, StoreError> {
-        let mut missing = Vec::new();
-        for (name, origin) in &manifest.secrets {
-            if *origin == SecretOrigin::Operator && self.secret(name)?.is_none() {
-                missing.push(name.clone());
-            }
-        }
-        Ok(missing)
+        let operators = manifest.secrets.iter().filter(|(_, origin)| **origin == SecretOrigin::Operator);
+        self.still_missing(&operators.map(|(name, _)| name.clone()).collect::<Vec<_>>())
     }
 
     /// Makes the values that the machine makes itself, once.

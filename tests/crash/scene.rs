@@ -19,7 +19,7 @@ impl Scene {
     /// From the shipped profile to a wider one: other data, other slot, other firewall, more services.
     pub fn switch() -> Self {
         let (profiles, base, first, wider) = machine_and_bundles();
-        let arguments = vec!["switch".to_owned(), wider.reference()];
+        let arguments = vec!["switch".to_owned(), "--confirmed".to_owned(), wider.reference()];
         let (old, new) = (Some(first.digest), Some(wider.digest.clone()));
         Self { name: "switch", base, arguments, old, new, next: wider, _profiles: profiles }
     }

@@ -12,7 +12,9 @@
 )]
 
 mod bootstrap;
+mod builder;
 mod droplet;
+mod first_boot;
 mod image;
 mod machine;
 mod mirror;
@@ -23,6 +25,7 @@ mod seed;
 mod selftest;
 mod site;
 mod slot;
+mod sockets;
 mod ssh;
 mod stock;
 mod switch;

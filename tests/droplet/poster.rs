@@ -74,8 +74,11 @@ impl Door {
     }
 }
 
+/// The bytes of a connection.
+pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
+
 /// A connection kept alive.
-pub(crate) struct Connection(StreamOwned<ClientConnection, TcpStream>);
+pub(crate) struct Connection(Stream);
 
 /// An answer.
 #[derive(Debug)]
@@ -95,6 +98,16 @@ impl Answer {
 }
 
 impl Connection {
+    /// The bytes, for what is not HTTP.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.0
+    }
+
+    /// Waits for answers so long.
+    pub(crate) fn patience(&mut self, limit: Duration) {
+        self.0.get_ref().set_read_timeout(Some(limit)).unwrap();
+    }
+
     pub(crate) fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<Answer, String> {
         let length = body.len();
         let request = format!(

@@ -34,7 +34,7 @@ pub(crate) struct Ran {
 }
 
 /// The program under test: the static release binary if it was built, as it is what droplets get.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let built = PathBuf::from(env!("CARGO_BIN_EXE_bundle"));
     let statically =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("target/x86_64-unknown-linux-gnu/release/bundle");

@@ -52,6 +52,7 @@ fn what_was_planned_is_what_was_done() {
         let run = |verb: &str| machine.run(&[&[verb], &arguments[..]].concat()).ends(0);
         let mut plan = planned(&run("plan").stdout);
         let before = effects(&machine.state()).len();
+        machine.script(&json!({ "confirm_at_wait": 100 }));
         run("switch");
         let mut done = effects(&machine.state()).split_off(before);
         // The dead man's timer is no decision: every switch has it.

@@ -15,7 +15,9 @@ mod settled;
 #[path = "../support/world.rs"]
 mod world;
 
+mod confirm;
 mod decisions;
 mod failures;
+mod first_boot;
 mod refusals;
 mod whole;

@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 struct Script {
     /// Subjects that are red: `route backend`, `service worker`, or `route backend in green`.
     red: BTreeSet<String>,
+    /// They are from the wait of this number on.
+    red_from_wait: Option<u64>,
     /// Effects that fail: the key is a part of the effect's words.
     fail: BTreeMap<String, String>,
     /// The effect of this number fails.
@@ -38,6 +40,12 @@ struct Script {
     take_ballast: bool,
     /// Every effect takes this long, in milliseconds of the real clock.
     slow_ms: u64,
+    /// Every wait takes this long of the real clock, in milliseconds, besides what it takes of the machine's.
+    wait_ms: u64,
+    /// The operator confirms during the wait of this number.
+    confirm_at_wait: Option<u64>,
+    /// Die in the wait of this number.
+    die_at_wait: Option<u64>,
     /// References of images that are not to be had.
     no_image: BTreeSet<String>,
     /// Kinds of files that their readers refuse, by a part of the path.
@@ -88,6 +96,8 @@ struct Scripted {
     count: u64,
     /// How often restarts were asked for.
     looks: u64,
+    /// How often was waited.
+    waits: u64,
 }
 
 impl Scripted {
@@ -99,7 +109,7 @@ impl Scripted {
         let read = |name| again(name).unwrap_or_else(|_| "{}".to_owned());
         let script = serde_json::from_str(&read("script.json")).unwrap();
         let machine = serde_json::from_str(&read("machine.json")).unwrap();
-        Self { root, script, machine, count: 0, looks: 0 }
+        Self { root, script, machine, count: 0, looks: 0, waits: 0 }
     }
 
     fn save(&self) -> io::Result<()> {
@@ -111,8 +121,7 @@ impl Scripted {
 
     fn die_if(&self, when: Option<u64>) {
         if when == Some(self.count) {
-            let me = rustix::process::getpid();
-            rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+            die();
         }
     }
 
@@ -211,6 +220,10 @@ impl Scripted {
                     machine.routes.insert(route.to_string(), to.to_string());
                 }
             }
+            Effect::Ground => machine.loaded.remove("bundle-firewall.service").map_or((), drop),
+            Effect::ResumeFirstBoot => {
+                machine.units.insert("bundle-bootstrap.service".to_owned(), "active".to_owned());
+            }
             Effect::ArmTrial { transaction, .. } => {
                 machine.timers.insert(*transaction);
             }
@@ -230,6 +243,9 @@ impl Scripted {
     }
 
     fn red(&self, subject: &str, slot: Option<&str>) -> Result<(), String> {
+        if self.script.red_from_wait.is_some_and(|number| self.waits < number) {
+            return Ok(());
+        }
         let here = slot.map(|slot| format!("{subject} in {slot}"));
         if self.script.red.contains(subject) || here.is_some_and(|here| self.script.red.contains(&here)) {
             return Err("scripted to be red".to_owned());
@@ -314,13 +330,33 @@ impl Host for Scripted {
         restarting.then_some(self.looks)
     }
 
+    fn has_a_door(&self) -> bool {
+        true
+    }
+
     fn elapsed(&mut self) -> Duration {
         Duration::from_millis(self.machine.clock)
     }
 
     fn wait(&mut self, time: Duration) {
         self.machine.clock += u64::try_from(time.as_millis()).unwrap();
+        self.waits += 1;
+        std::thread::sleep(Duration::from_millis(self.script.wait_ms));
+        if self.script.confirm_at_wait == Some(self.waits) {
+            let store = Store::new(self.root.join("../.."));
+            let pending = store.pending().unwrap().unwrap();
+            store.confirm(pending.id).unwrap();
+        }
+        if self.script.die_at_wait == Some(self.waits) {
+            die();
+        }
     }
+}
+
+/// At once, as `kill -9` does it.
+fn die() {
+    let me = rustix::process::getpid();
+    rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
 }
 
 /// Takes every inode and every byte of the file system that holds `directory`.

@@ -249,9 +249,9 @@ impl Machine {
         Run::of(&mut self.command(arguments))
     }
 
-    /// A switch to a bundle in a layout.
+    /// A switch to a bundle in a layout, by somebody who has another way in: nobody is there to confirm.
     pub fn switch(&self, to: &Built) -> Run {
-        self.run(&["switch", &to.reference()])
+        self.run(&["switch", "--confirmed", &to.reference()])
     }
 
     pub fn set_secret(&self, name: &str, value: &str) -> Run {

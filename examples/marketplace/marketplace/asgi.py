@@ -1,4 +1,4 @@
-"""As much of a web framework as five routes need: bodies in, JSON out (ASGI 3.0)."""
+"""As much of a web framework as six routes need: bodies in, JSON out (ASGI 3.0)."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -11,6 +11,7 @@ MAX_BODY = 1 << 20
 class Request:
     method: str
     path: str
+    query: bytes
     headers: dict[bytes, bytes]
     body: bytes
 
@@ -54,7 +55,7 @@ async def read_request(scope: dict, receive: Callable) -> Request:
         more = event.get("more_body", False)
     if size > MAX_BODY:
         raise BadRequest(413, f"the body is larger than {MAX_BODY} bytes")
-    return Request(scope["method"], scope["path"], dict(scope["headers"]), bytes(body))
+    return Request(scope["method"], scope["path"], scope["query_string"], dict(scope["headers"]), bytes(body))
 
 
 async def send_reply(send: Callable, reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:

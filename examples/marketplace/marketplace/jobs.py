@@ -6,3 +6,5 @@ that a crash at any point loses nothing. All keys share one prefix, so that a Re
 
 QUEUE = "app:jobs"
 PROCESSING = "app:jobs:processing"
+# The channel on which every process hears which update was stored.
+STORED = "app:stored"

@@ -3,8 +3,8 @@
 - One event loop holds any number of idle keep-alive connections; a proxy's pool cannot starve it.
 - Idle connections live longer here than in any proxy in front (75 s is common), so that the proxy is the one to close.
   Otherwise a POST can meet a closing connection, and a POST must not be sent twice.
-- SIGTERM: `/readyz` answers 503 at once and every answer says `Connection: close`; after the drain time no more
-  connections are accepted, what is in flight is finished, and the exit status is 0.
+- SIGTERM: `/readyz` answers 503 at once, every answer says `Connection: close`, and what would stay open ends (live.py);
+  after the drain time no more connections are accepted, what is in flight is finished, and the exit status is 0.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ log = logging.getLogger("server")
 KEEP_ALIVE_SECONDS = 120
 # For requests still in flight after the drain time; with it, keep below the container's grace period.
 FINISH_SECONDS = 20
+# The longest message on a web socket, in bytes.
+MAX_MESSAGE = 1 << 16
 
 
 class Server(uvicorn.Server):
@@ -30,7 +32,9 @@ class Server(uvicorn.Server):
                 port=config.port,
                 loop="asyncio",
                 http="h11",
-                ws="none",
+                # Of the two that uvicorn knows, the one that waits for the other side's closing frame before it hangs up.
+                ws="websockets",
+                ws_max_size=MAX_MESSAGE,
                 lifespan="on",
                 backlog=2048,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -55,7 +59,7 @@ class Server(uvicorn.Server):
             self.should_exit = True
             return
         log.info("stopping: %d s for the balancer, then what is in flight", self.drain_seconds)
-        self.app.draining = True
+        self.event_loop.call_soon_threadsafe(self.app.stop)
         self.event_loop.call_soon_threadsafe(self.event_loop.call_later, self.drain_seconds, self.stop)
 
     def stop(self) -> None:

@@ -83,8 +83,10 @@ class Stores:
         )
         return Stored(*row)
 
-    async def enqueue(self, message: int) -> None:
+    async def enqueue(self, message: int, update: int) -> None:
+        """For the worker, and for whoever waits for this update."""
         await self.queue.lpush(jobs.QUEUE, message)
+        await self.queue.publish(jobs.STORED, update)
 
     async def fetch(self, sql: str, parameters: tuple = ()) -> tuple | None:
         async with self.database.connection() as connection:

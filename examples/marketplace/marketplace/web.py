@@ -1,5 +1,6 @@
-"""The HTTP side: probes, the webhook, and a look at what was stored."""
+"""The HTTP side: probes, the webhook, and a look at what was stored, at once or when it comes."""
 
+import asyncio
 import hmac
 import json
 import logging
@@ -10,6 +11,7 @@ import psycopg
 from . import server
 from .asgi import BadRequest, Disconnected, Reply, Request, read_request, send_reply
 from .config import Config
+from .live import POLL_QUERY, Live
 from .stores import UNAVAILABLE, Stores
 
 log = logging.getLogger("web")
@@ -23,11 +25,19 @@ class App:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.stores = Stores(config)
+        self.live = Live(self.stores, config.release)
         self.draining = False
+
+    def stop(self) -> None:
+        """Told by SIGTERM: answers go on, what would stay open ends."""
+        self.draining = True
+        self.live.stop()
 
     async def __call__(self, scope: dict, receive, send) -> None:
         if scope["type"] == "lifespan":
             await self.lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self.live.socket(scope, receive, send)
         elif scope["type"] == "http":
             try:
                 reply = await self.answer(await read_request(scope, receive))
@@ -43,11 +53,15 @@ class App:
             await send_reply(send, reply, headers)
 
     async def lifespan(self, receive, send) -> None:
+        listening = None
         while True:
             event = await receive()
             if event["type"] == "lifespan.startup":
                 await self.stores.open()
+                listening = asyncio.create_task(self.live.listen())
             else:
+                if listening:
+                    listening.cancel()
                 await self.stores.close()
             await send({"type": f"{event['type']}.complete"})
             if event["type"] == "lifespan.shutdown":
@@ -62,6 +76,8 @@ class App:
                     return await self.ready()
                 case ("POST", "/webhook"):
                     return await self.webhook(request)
+                case ("GET", "/poll"):
+                    return await self.poll(request)
                 case ("GET", "/messages/count"):
                     return await self.count()
                 case ("GET", path) if found := MESSAGE_PATH.fullmatch(path):
@@ -92,8 +108,14 @@ class App:
         stored = await self.stores.store(update_id, text)
         if not stored.processed:
             # If this fails the answer is 503, Telegram delivers the update again, and it is queued then.
-            await self.stores.enqueue(stored.message)
+            await self.stores.enqueue(stored.message, update_id)
         return Reply(200, {"stored": stored.message, "duplicate": stored.duplicate})
+
+    async def poll(self, request: Request) -> Reply:
+        asked = POLL_QUERY.fullmatch(request.query)
+        if asked is None:
+            raise BadRequest(400, "ask for `/poll?update=NUMBER&wait=SECONDS`")
+        return Reply(200, {"message": await self.live.poll(int(asked[1]), int(asked[2]))})
 
     async def count(self) -> Reply:
         count, deliveries, processed = await self.stores.fetch(
