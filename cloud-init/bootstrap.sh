@@ -82,7 +82,7 @@ insist() {
 	until "$@"; do
 		complain
 		if [ $(($(uptime) - began)) -ge "$patience" ]; then
-			stop failed "$why (tried for $((patience / 60)) minutes)" 1
+			stop failed "$why (tried for $patience s)" 1
 		fi
 		sleep "$pause"
 		pause=$((pause * 2))
@@ -183,14 +183,14 @@ ask() {
 
 # What the last answer, which is not the one that was hoped for, means.
 judge() {
-	words=$(head -n 1 "$work/curl")
+	words=$(sed -n '1s/^curl: ([0-9]*) //p' "$work/curl")
 	case $code in
 	0) ;;
-	5 | 6) because name "the name of the registry \`$host\` is not found: ${words#curl: }" && return ;;
-	7) because connect "no connection to the registry \`$host\`: ${words#curl: }" && return ;;
-	28) because slow "the registry \`$host\` does not answer in time: ${words#curl: }" && return ;;
+	5 | 6) because name "the name of the registry \`$host\` is not found: $words" && return ;;
+	7) because connect "no connection to the registry \`$host\`: $words" && return ;;
+	28) because slow "the registry \`$host\` does not answer in time: $words" && return ;;
 	35 | 60) certificate && return ;;
-	*) because "curl $code" "the activator does not come from \`$host\`: ${words#curl: }" && return ;;
+	*) because "curl $code" "the activator does not come from \`$host\`: $words" && return ;;
 	esac
 	case $http in
 	401 | 403) because password "\`$host\` wants a password for the activator ($http): it must be readable without one; name a repository that is in \`activator\` of \`[registry]\`" ;;
@@ -211,7 +211,7 @@ certificate() {
 			return
 		fi
 	fi
-	because certificate "\`$host\` is not trusted: ${words#curl: }; the certificate of its authority belongs into \`ca\` of \`[registry]\`"
+	because certificate "\`$host\` is not trusted: $words; the certificate of its authority belongs into \`ca\` of \`[registry]\`"
 }
 
 # Registries such as GHCR want a token even for what everybody may read (Docker Registry API, "Token Authentication").
@@ -275,7 +275,9 @@ activator() {
 generation() { readlink "$home/current" | sed -n 's,^generations/\([0-9]*\)/.*,\1,p'; }
 
 # What the activator said at the end, on one line.
-last_words() { sed -n '/^error: /,/^$/p' "$work/said" | sed 's/^error: //; s/^ *- //' | paste -s -d ' ' -; }
+last_words() {
+	sed -n '/^error: /,/^$/p' "$work/said" | sed '/^$/d; s/^error: //; s/^ *- //' | paste -s -d ' ' -
+}
 
 switch() {
 	enter switching "switching to $bundle"

@@ -2,12 +2,13 @@
 //! the activator and calls it. A script that writes down how it was called stands for the activator here.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::droplet::Droplet;
+use crate::machine::Machine as _;
 use crate::registry::Registry;
 use crate::seed::Options;
 use crate::slot::stdout;
@@ -165,4 +166,234 @@ fn a_droplet_with_nothing_but_user_data_fetches_the_activator_and_hands_over() {
     assert_eq!(droplet.sh("wc -l </root/calls"), "1\n");
     droplet.sh("systemctl is-active bundle-ground.service; nft list table inet bundle >/dev/null");
     assert_eq!(droplet.sh("systemctl is-system-running"), "running\n");
+}
+
+#[test]
+fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
+    let yard = Yard::pushed();
+    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
+    let droplet = Droplet::boot(&options);
+    let first = droplet.first_boot(droplet.patience(300));
+    let said = log(&droplet);
+    println!("{said}");
+    assert!(first.status.success(), "{}\n{}", String::from_utf8_lossy(&first.stdout), droplet.complaints());
+    assert_eq!(state(&droplet), "done");
+    droplet.sh("docker compose version; docker info --format '{{.LiveRestoreEnabled}}' | grep -x true");
+    droplet
+        .sh("nft list table inet bundle | grep -q metadata_uid; systemctl is-active bundle-ground.service");
+    // The distribution's own proxy has not been started, and will not be.
+    let haproxy = droplet
+        .sh("systemctl is-enabled haproxy.service || :; systemctl show -p ActiveEnterTimestamp haproxy");
+    assert_eq!(haproxy, "disabled\nActiveEnterTimestamp=\n");
+    droplet.sh("! test -e /usr/sbin/policy-rc.d; ! test -e /usr/local/bin/bundle.new");
+    assert_eq!(droplet.sh("systemctl --failed --no-legend"), "");
+    let schema = droplet.run_ok(&["cloud-init", "schema", "--system"]);
+    println!("{schema}");
+    assert!(!schema.to_lowercase().contains("deprec") && !schema.to_lowercase().contains("warn"), "{schema}");
+    // Who came in before still does.
+    for user in ["root", "debian"] {
+        stdout(&mut droplet.login(user).command("true"));
+    }
+}
+
+/// Starts the unit once more, without the activator if `fresh`, and gives state and message when it has come to one at
+/// which it ends.
+fn again(droplet: &Droplet, fresh: bool, codes: &str) -> (String, String) {
+    let fresh = if fresh { "/usr/local/bin/bundle" } else { "" };
+    droplet.sh(&format!(
+        "rm -f /root/calls /var/lib/bundle/first-boot {fresh}; echo '{codes}' | tr ' ' '\\n' >/root/codes"
+    ));
+    droplet.sh("systemctl restart bundle-bootstrap.service");
+    outcome(droplet)
+}
+
+fn outcome(droplet: &Droplet) -> (String, String) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let text = droplet.sh("cat /var/lib/bundle/first-boot 2>/dev/null || :");
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.to_owned()
+        };
+        let (state, message) = (field("state="), field("message="));
+        if ["done", "waiting-for-secrets", "failed"].contains(&&*state) {
+            return (state, message);
+        }
+        assert!(Instant::now() < deadline, "no outcome: {text}\n{}", log(droplet));
+        sleep(Duration::from_millis(200));
+    }
+}
+
+fn calls(droplet: &Droplet) -> usize {
+    droplet.sh("cat /root/calls 2>/dev/null || :").lines().count()
+}
+
+#[test]
+fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says() {
+    let mut yard = Yard::pushed();
+    let user_data = yard.user_data();
+    let options = yard.options(&user_data).seed("/root/codes", 0o644, "40\n");
+    yard.registry.stop();
+    let droplet = std::thread::scope(|scope| {
+        let droplet = scope.spawn(|| Droplet::boot(&options));
+        sleep(Duration::from_secs(15));
+        yard.registry.start_again();
+        droplet.join().unwrap()
+    });
+    let said = log(&droplet);
+    println!("{said}");
+    assert_eq!(said.matches("no connection to the registry").count(), 1, "{said}");
+    assert!(said.contains("times more: connect"), "{said}");
+
+    // A machine that waits for secrets has done its part; whoever sends the last one starts the unit again.
+    assert_eq!(cloud_init(&droplet), ("status: done".to_owned(), Some(0)));
+    let waits = ("waiting-for-secrets".to_owned(), "the stand-in ends with 40 as it was told".to_owned());
+    assert_eq!(outcome(&droplet), waits);
+    assert_eq!(droplet.run_ok(&["systemctl", "is-enabled", "bundle-bootstrap.service"]), "enabled\n");
+    assert_eq!(again(&droplet, false, "0").0, "done");
+
+    for (codes, state, count) in [
+        ("20 21 20 0", "done", 4),
+        ("30 30 0", "done", 3),
+        ("30 30 30 0", "failed", 3),
+        ("31 0", "failed", 1),
+        ("1 0", "failed", 1),
+        ("10", "done", 1),
+    ] {
+        let (got, message) = again(&droplet, false, codes);
+        println!("{codes}: {got}: {message}");
+        assert_eq!((&*got, calls(&droplet)), (state, count), "{codes}: {}", log(&droplet));
+        if state == "failed" {
+            let words = "the stand-in ends with ";
+            assert!(message.starts_with(words) && message.contains("systemctl restart"), "{message}");
+            let show = ["systemctl", "show", "--value", "--property=ActiveState", "bundle-bootstrap.service"];
+            sleep(Duration::from_secs(1));
+            assert_eq!(droplet.run_ok(&show), "failed\n");
+        }
+    }
+
+    // A machine with a generation keeps the activator that it has.
+    droplet
+        .sh("mkdir -p /var/lib/bundle/generations/7/blue; ln -s generations/7/blue /var/lib/bundle/current");
+    droplet.sh("echo '# a later one' >>/usr/local/bin/bundle");
+    assert_eq!(
+        again(&droplet, false, "10"),
+        ("done".into(), "the machine has a generation of its own".into())
+    );
+    assert_eq!(calls(&droplet), 1);
+    droplet.sh("grep -q '# a later one' /usr/local/bin/bundle");
+}
+
+#[test]
+fn what_a_registry_does_wrong_is_said_in_words_and_goes_on_when_it_is_mended() {
+    let mut yard = Yard::pushed();
+    let user_data = yard.user_data().replace("patience='1800'", "patience='6'");
+    let (blob, right) = (yard.blob(), fs::read(yard.blob()).unwrap());
+    let mut wrong = right.clone();
+    wrong[0] ^= 1;
+    fs::write(&blob, &wrong).unwrap();
+    let droplet = yard.boot(&user_data.replace("patience='6'", "patience='60'"), "0\n");
+    let (state, message) = outcome(&droplet);
+    println!("{message}\n{}", log(&droplet));
+    assert_eq!(state, "failed");
+    assert!(
+        message.starts_with("the registry sent other bytes than the user-data asks for: got sha256:"),
+        "{message}"
+    );
+    assert!(message.contains("(5 times)"), "{message}");
+    let (status, code) = cloud_init(&droplet);
+    assert_eq!((&*status, code), ("status: error", Some(1)));
+    droplet.sh("! test -e /usr/local/bin/bundle");
+    assert_eq!(calls(&droplet), 0);
+    fs::write(&blob, &right).unwrap();
+    assert_eq!(again(&droplet, true, "0").0, "done");
+
+    // From here on with little patience.
+    droplet.sh("sed -i 's/^patience=.*/patience=6/' /etc/bundle/bootstrap.conf");
+    yard.registry.close(true);
+    let (state, message) = again(&droplet, true, "0");
+    println!("{message}");
+    assert_eq!(state, "failed");
+    assert!(
+        message.contains("wants a password for the activator (401): it must be readable without one"),
+        "{message}"
+    );
+    // It tries again by itself; a test has no minute.
+    let dropin = b"[Service]\nRestartSec=1\n";
+    droplet.write_file("/etc/systemd/system/bundle-bootstrap.service.d/soon.conf", dropin, 0o644);
+    droplet.sh("systemctl daemon-reload");
+    assert_eq!(again(&droplet, true, "0").0, "failed");
+    yard.registry.close(false);
+    let until_done =
+        "timeout 60 sh -c 'until grep -qx state=done /var/lib/bundle/first-boot; do sleep 0.2; done'";
+    droplet.sh(until_done);
+    droplet.sh("rm -r /etc/systemd/system/bundle-bootstrap.service.d; systemctl daemon-reload");
+    yard.registry.close(true);
+    let netrc = format!(
+        "machine registry.test login {} password {}\n",
+        yard.registry.user(),
+        yard.registry.password()
+    );
+    droplet.write_file("/etc/bundle/netrc", netrc.as_bytes(), 0o600);
+    assert_eq!(again(&droplet, true, "0").0, "done");
+    droplet.sh("rm /etc/bundle/netrc");
+    yard.registry.close(false);
+
+    yard.registry.age("+2 years");
+    let (state, message) = again(&droplet, true, "0");
+    println!("{message}");
+    assert_eq!(state, "failed");
+    assert!(
+        message.contains("and this machine's clock says") && message.contains("`timedatectl`"),
+        "{message}"
+    );
+    yard.registry.age("+0 days");
+    assert_eq!(again(&droplet, true, "0").0, "done");
+
+    droplet.sh("rm -r /etc/docker/certs.d");
+    let (state, message) = again(&droplet, true, "0");
+    println!("{message}");
+    assert_eq!(state, "failed");
+    assert!(message.contains("is not trusted:") && message.contains("`ca` of `[registry]`"), "{message}");
+
+    let ca = yard.registry.ca_pem();
+    let trust = format!("/etc/docker/certs.d/{}/ca.crt", yard.registry.host_port());
+    droplet.write_file(&trust, ca.as_bytes(), 0o644);
+    droplet.sh("sed -i 's|^name=.*|name=team/other|' /etc/bundle/bootstrap.conf");
+    let (_, message) = again(&droplet, true, "0");
+    println!("{message}");
+    assert!(message.contains("does not have the activator"), "{message}");
+    yard.registry.stop();
+    let (_, message) = again(&droplet, true, "0");
+    println!("{message}");
+    assert!(message.contains("no connection to the registry"), "{message}");
+    droplet.sh("sed -i 's/registry.test/nowhere.test/' /etc/bundle/bootstrap.conf");
+    let (_, message) = again(&droplet, true, "0");
+    println!("{message}");
+    assert!(message.contains("is not found"), "{message}");
+}
+
+#[test]
+fn a_registry_that_wants_a_token_from_everybody_gets_one_and_no_other_host_sees_it() {
+    let yard = Yard::pushed();
+    let droplet = yard.boot(&yard.user_data(), "0\n");
+    for (name, mode) in [("server.crt", 0o644), ("server.key", 0o600)] {
+        droplet.write_file(
+            &format!("/root/{name}"),
+            &fs::read(yard.path("registry").join(name)).unwrap(),
+            mode,
+        );
+    }
+    droplet.write_file("/root/blob", STAND_IN.as_bytes(), 0o644);
+    droplet.write_file("/root/tokens.py", include_bytes!("tokens.py"), 0o644);
+    let files = "/root/server.crt /root/server.key /root/blob /root/log";
+    droplet.sh(&format!("systemd-run --quiet --unit=tokens python3 /root/tokens.py {files}"));
+    droplet.sh("timeout 20 sh -c 'until curl -sk https://127.0.0.1:8444/ready >/dev/null; do sleep 0.1; done'; rm /root/log");
+    droplet.write_file("/etc/docker/certs.d/localhost:8443/ca.crt", yard.registry.ca_pem().as_bytes(), 0o644);
+    droplet.sh("sed -i 's|^host=.*|host=localhost:8443|' /etc/bundle/bootstrap.conf");
+    let (state, message) = again(&droplet, true, "0");
+    assert_eq!(state, "done", "{message}\n{}", log(&droplet));
+    let requests = droplet.sh("cut -d ' ' -f 1,3- /root/log; grep -c 'service=localhost&scope=repository.*team.*app.*pull' /root/log");
+    let token = "Bearer a.token-of_~+/characters=";
+    assert_eq!(requests, format!("8443 -\n8443 -\n8443 {token}\n8444 -\n1\n"));
 }

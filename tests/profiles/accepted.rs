@@ -95,3 +95,30 @@ fn a_singleton_and_defaults() {
     assert_eq!(spec.switching.trial_seconds, 30);
     assert_eq!((spec.routes["web"].port, spec.routes["web"].health.as_str()), (9000, "/readyz"));
 }
+
+#[test]
+fn a_registry_may_have_an_authority_and_a_login() {
+    let mut sources = Sources::new("profiles/p.toml");
+    sources.add(
+        "profiles/p.toml",
+        "extends = '../sound.toml'\n[registry]\nrepository = 'registry.example.com:5000/team/app'\nca = '../ca.pem'\n\
+         user = 'robot$deploy'\ntoken = 'registry_token'\n[secrets.registry_token]\n\
+         [droplet]\nimage = 'debian-12-x64'\n[docker.repository]\nurl = 'https://download.docker.com/linux/debian'\n\
+         key = 'docker.asc'",
+    );
+    sources.add("sound.toml", include_str!("malformed/parts/sound.toml"));
+    sources.add("profiles/bundle.lock", include_str!("malformed/bundle.lock"));
+    // Words around a certificate, and Windows' line ends, are left out.
+    let block = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    sources.add("ca.pem", &format!("Prüfstelle\r\n{}\r\nand another\n{block}", block.replace('\n', "\r\n")));
+    let key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    sources.add("profiles/docker.asc", key);
+    let resolved = check(&sources, KINDS).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(resolved.warnings.render(false), "");
+    let registry = resolved.spec.registry.unwrap();
+    assert_eq!(registry.ca, Some(block.repeat(2)));
+    assert_eq!(registry.activator_repository(), "registry.example.com:5000/team/app");
+    let login = registry.login.unwrap();
+    assert_eq!((&*login.user, login.token.as_str()), ("robot$deploy", "registry_token"));
+    assert_eq!(resolved.spec.docker_repository.unwrap().key, key);
+}

@@ -56,6 +56,8 @@ malformed! {
     interpolation
     placements
     bad_name
+    registry
+    registry_token
 }
 
 #[test]

@@ -9,6 +9,7 @@
     reason = "a test may"
 )]
 
+mod activator;
 mod hostile;
 mod real;
 

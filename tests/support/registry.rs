@@ -95,6 +95,14 @@ impl Registry {
         self.dir.path().join(format!("storage/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
     }
 
+    /// Has the registry throw away every blob that no manifest names (distribution's documentation, "Garbage collection").
+    pub fn collect_garbage(&self) {
+        run(
+            "docker-registry",
+            &["garbage-collect", &self.dir.path().join("config.yml").display().to_string()],
+        );
+    }
+
     /// What a client needs that has logged in with this password.
     pub fn options(&self, password: &str) -> Options {
         let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
