@@ -13,6 +13,7 @@
 
 mod droplet;
 mod image;
+mod pace;
 mod poster;
 mod readers;
 mod registry;
@@ -21,4 +22,5 @@ mod selftest;
 mod site;
 mod slot;
 mod sockets;
+mod steps;
 mod switch;
