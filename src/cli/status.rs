@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         "degraded": degraded,
         "on_the_way": on_the_way.json(),
         "placeholder_certificate": certificates.is_placeholder(),
-        "certificate_notes": certificates.notes(),
+        "certificate_notes": certificates.notes().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_secrets": missing,
     });
     print(context, json, || {
@@ -69,7 +69,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         if let Some(pending) = &pending {
             lines.push(format!("  pending  {}", pending_words(pending)));
         }
-        lines.extend(certificates.notes().into_iter().map(|note| format!("  note     {note}")));
+        let notes = certificates.notes();
+        lines.extend(notes.iter().map(|note| format!("  note     {}: `bundle certs`", note.what)));
         for name in &missing {
             lines.push(format!("  missing  the secret `{name}`"));
         }

@@ -13,11 +13,13 @@
 
 mod bootstrap;
 mod builder;
+mod certs;
 mod droplet;
 mod first_boot;
 mod image;
 mod machine;
 mod mirror;
+mod pace;
 mod poster;
 mod readers;
 mod registry;
@@ -27,6 +29,7 @@ mod site;
 mod slot;
 mod sockets;
 mod ssh;
+mod steps;
 mod stock;
 mod switch;
 mod vm;
