@@ -157,9 +157,8 @@ impl Activator<'_> {
             Step::Flip => self.store.flip_forward().map_err(words),
             Step::DropLinks => self.store.drop_links_except(&to.links()).map_err(words),
             Step::Trial { seconds } => {
-                let probes = to.public_probes();
-                await_green(self.host, &probes, health, baseline, self.stop)?;
-                watch(self.host, &probes, Duration::from_secs(*seconds), baseline, self.stop)
+                await_green(self.host, &to.ready_probes(), health, baseline, self.stop)?;
+                watch(self.host, &to.public_probes(), Duration::from_secs(*seconds), baseline, self.stop)
             }
             Step::Commit => Ok(()),
         }

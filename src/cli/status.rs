@@ -5,7 +5,7 @@ use serde_json::json;
 use super::generations::time;
 use super::report::{Code, Failure};
 use super::{Context, print};
-use crate::activate::Side;
+use crate::activate::{Probe, Side};
 use crate::store::certs::PLACEHOLDER;
 use crate::store::journal::Pending;
 
@@ -21,8 +21,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let pending = store.pending()?;
     let mut host = context.host(&store);
     let side = Side { view, manifest: generation.manifest.as_ref() };
-    let checks: Vec<_> =
-        side.public_probes().iter().map(|probe| (probe.subject(), host.probe(probe).err())).collect();
+    // Containers first: a route waits for what stands behind it, and by then all may be well again.
+    let ask = |probe: &Probe| (probe.subject(), host.probe(probe).err());
+    let mut checks: Vec<_> = side.ready_probes().iter().rev().map(ask).collect();
+    checks.reverse();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
     let placeholder = store.home().join("certs").join(PLACEHOLDER).exists();
     let missing = match &generation.manifest {
