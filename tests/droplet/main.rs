@@ -13,11 +13,13 @@
 
 mod droplet;
 mod image;
+mod life;
 mod poster;
 mod readers;
 mod registry;
 mod seed;
 mod selftest;
+mod serving;
 mod site;
 mod slot;
 mod switch;
