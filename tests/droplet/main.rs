@@ -14,6 +14,7 @@
 mod droplet;
 mod image;
 mod life;
+mod outside;
 mod poster;
 mod readers;
 mod registry;
