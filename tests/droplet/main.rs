@@ -24,3 +24,4 @@ mod serving;
 mod site;
 mod slot;
 mod switch;
+mod words;
