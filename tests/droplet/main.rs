@@ -16,6 +16,7 @@ mod image;
 mod life;
 mod outside;
 mod poster;
+mod power;
 mod readers;
 mod registry;
 mod seed;
