@@ -17,6 +17,7 @@ mod certs;
 mod droplet;
 mod first_boot;
 mod image;
+mod kernel;
 mod life;
 mod machine;
 mod mirror;
