@@ -1,5 +1,5 @@
 //! A real registry, Debian's `docker-registry`, on all addresses of this machine: TLS under an authority made for
-//! the occasion, one user with a random password. Droplets know it as `registry.test`.
+//! the occasion, one user with a random password, or open to all. Droplets know it as `registry.test`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -22,19 +22,31 @@ pub(crate) struct Registry {
     dir: PathBuf,
     port: u16,
     user: &'static str,
-    password: String,
+    /// None where no password is asked for.
+    password: Option<String>,
     server: Option<Child>,
 }
 
 impl Registry {
     /// Starts a registry that keeps everything under `dir`, which exists, and waits until it answers.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, Some(random_hex()))
+    }
+
+    /// Starts a registry where anybody may read and write without a password.
+    pub(crate) fn public(dir: &Path) -> Self {
+        Self::start_with(dir, None)
+    }
+
+    fn start_with(dir: &Path, password: Option<String>) -> Self {
         let port = TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
-        let mut registry =
-            Self { dir: dir.to_owned(), port, user: USER, password: random_hex(), server: None };
-        registry.make_certificates();
-        let htpasswd = ["-nbB", USER, &registry.password];
-        fs::write(dir.join("htpasswd"), stdout(Command::new("htpasswd").args(htpasswd)).trim()).unwrap();
+        let mut registry = Self { dir: dir.to_owned(), port, user: USER, password, server: None };
+        registry.make_authority();
+        registry.make_certificate(0);
+        if let Some(password) = &registry.password {
+            let htpasswd = stdout(Command::new("htpasswd").args(["-nbB", USER, password]));
+            fs::write(dir.join("htpasswd"), htpasswd.trim()).unwrap();
+        }
         fs::write(dir.join("config.yml"), registry.config()).unwrap();
         registry.start_again();
         registry
@@ -48,6 +60,14 @@ impl Registry {
         }
     }
 
+    /// Starts it again with a certificate that is valid for two days from so many days after today: 730 is what a
+    /// client sees whose clock is two years slow.
+    pub(crate) fn renew(&mut self, in_days: i32) {
+        self.stop();
+        self.make_certificate(in_days);
+        self.start_again();
+    }
+
     /// Starts it again on the same port, with what it has stored.
     pub(crate) fn start_again(&mut self) {
         self.stop();
@@ -58,7 +78,7 @@ impl Registry {
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.server = Some(command.spawn().unwrap_or_else(|err| panic!("{}", cannot_run(&command, &err))));
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.get("/v2/").is_none() {
+        while !self.answers() {
             let log = fs::read_to_string(self.dir.join("log")).unwrap();
             let gone = log.contains("not found") || log.contains("level=fatal");
             assert!(!gone, "docker-registry does not start: run `tests/setup` first\n{log}");
@@ -86,20 +106,22 @@ impl Registry {
         self.user
     }
 
+    /// Empty where none is asked for.
     pub(crate) fn password(&self) -> &str {
-        &self.password
+        self.password.as_deref().unwrap_or_default()
     }
 
     /// What makes Docker in a droplet trust the registry and log in to it: dockerd's certificate directory and
     /// root's `config.json`.
     pub(crate) fn seeds(&self) -> Vec<Seed> {
-        let auth = STANDARD.encode(format!("{USER}:{}", self.password));
-        let config = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, self.host_port());
         let ca = format!("/etc/docker/certs.d/{}/ca.crt", self.host_port());
-        vec![
-            Seed { path: ca.into(), mode: 0o644, bytes: self.ca_pem().into() },
-            Seed { path: "/root/.docker/config.json".into(), mode: 0o600, bytes: config.into() },
-        ]
+        let mut seeds = vec![Seed { path: ca.into(), mode: 0o644, bytes: self.ca_pem().into() }];
+        if let Some(password) = &self.password {
+            let auth = STANDARD.encode(format!("{USER}:{password}"));
+            let config = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, self.host_port());
+            seeds.push(Seed { path: "/root/.docker/config.json".into(), mode: 0o600, bytes: config.into() });
+        }
+        seeds
     }
 
     /// Pushes the image `tag` of an OCI layout to `repo:tag`, byte for byte, and gives its manifest's digest.
@@ -107,7 +129,10 @@ impl Registry {
         let digest = tempfile::NamedTempFile::new().unwrap();
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["copy", "--quiet", "--insecure-policy", "--preserve-digests", "--dest-cert-dir"]);
-        skopeo.arg(self.dir.join("trust")).arg("--dest-creds").arg(format!("{USER}:{}", self.password));
+        skopeo.arg(self.dir.join("trust"));
+        if let Some(password) = &self.password {
+            skopeo.arg("--dest-creds").arg(format!("{USER}:{password}"));
+        }
         skopeo.arg("--digestfile").arg(digest.path());
         skopeo.arg(format!("oci:{}:{tag}", layout.display()));
         skopeo.arg(format!("docker://{}/{repo}:{tag}", self.loopback()));
@@ -119,19 +144,33 @@ impl Registry {
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--fail", "--max-time", "10", "--cacert"]).arg(self.ca_path());
-        curl.args(["--user", &format!("{USER}:{}", self.password)]);
+        if let Some(password) = &self.password {
+            curl.args(["--user", &format!("{USER}:{password}")]);
+        }
         curl.arg(format!("https://{}{path}", self.loopback()));
         let output = crate::slot::output(&mut curl);
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Whether anything answers, whatever its certificate and its answer.
+    fn answers(&self) -> bool {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--insecure",
+            "--max-time",
+            "10",
+            &format!("https://{}/v2/", self.loopback()),
+        ]);
+        crate::slot::output(&mut curl).status.success()
     }
 
     fn ca_path(&self) -> PathBuf {
         self.dir.join("trust/ca.crt")
     }
 
-    /// An authority, and a certificate of it for the names and addresses the registry may be called by: this
-    /// machine's end of every wire that a droplet may have.
-    fn make_certificates(&self) {
+    /// An authority of the registry's own.
+    fn make_authority(&self) {
         let wires = (1..=254).map(|n| format!("IP:10.213.{n}.1")).collect::<Vec<_>>().join(",");
         let config = format!(
             "[req]\ndistinguished_name = name\n[name]\n\
@@ -141,26 +180,44 @@ impl Registry {
              extendedKeyUsage = serverAuth\nauthorityKeyIdentifier = keyid\n\
              subjectAltName = DNS:registry.test,DNS:localhost,IP:127.0.0.1,{wires}\n"
         );
-        let at = |name: &str| self.dir.join(name).into_os_string().into_string().unwrap();
         fs::create_dir(self.dir.join("trust")).unwrap();
-        fs::write(at("openssl.cnf"), config).unwrap();
-        let make = |more: &[&str]| {
-            let mut openssl = Command::new("openssl");
-            openssl.args(["req", "-x509", "-config", &at("openssl.cnf"), "-days", "2", "-nodes"]);
-            openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]).args(more);
-            stdout(&mut openssl);
-        };
-        let (ca, ca_key) = (at("trust/ca.crt"), at("ca.key"));
-        make(&["-extensions", "ca", "-subj", "/CN=Test authority", "-keyout", &ca_key, "-out", &ca]);
-        let signed_by =
-            ["-extensions", "server", "-subj", "/CN=registry.test", "-CA", &ca, "-CAkey", &ca_key];
-        make(&[&signed_by[..], &["-keyout", &at("server.key"), "-out", &at("server.crt")]].concat());
+        fs::write(self.at("openssl.cnf"), config).unwrap();
+        let (key, certificate) = (self.at("ca.key"), self.at("trust/ca.crt"));
+        let files = ["-keyout", &key, "-out", &certificate];
+        self.make(0, &[&["-extensions", "ca", "-subj", "/CN=Test authority"][..], &files].concat());
+    }
+
+    /// A certificate of the authority for the names and addresses the registry may be called by: this machine's end of
+    /// every wire that a droplet may have.
+    fn make_certificate(&self, in_days: i32) {
+        let (ca, ca_key) = (self.at("trust/ca.crt"), self.at("ca.key"));
+        let (key, certificate) = (self.at("server.key"), self.at("server.crt"));
+        let subject = ["-extensions", "server", "-subj", "/CN=registry.test", "-CA", &ca, "-CAkey", &ca_key];
+        self.make(in_days, &[&subject[..], &["-keyout", &key, "-out", &certificate]].concat());
+    }
+
+    /// `openssl req` for a key and a certificate of two days, so many days from now.
+    fn make(&self, in_days: i32, more: &[&str]) {
+        let mut openssl = Command::new("faketime");
+        openssl.args(["-f", &format!("{in_days:+}d"), "openssl", "req", "-x509", "-days", "2", "-nodes"]);
+        openssl.args(["-config", &self.at("openssl.cnf")]);
+        openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]).args(more);
+        stdout(&mut openssl);
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.dir.join(name).into_os_string().into_string().unwrap()
     }
 
     /// See "Configuring a registry" in the documentation of distribution. Without HTTP/2, so that one
     /// connection is one request at a time.
     fn config(&self) -> String {
         let (dir, port, secret) = (self.dir.display(), self.port, random_hex());
+        let auth = if self.password.is_some() {
+            format!("auth:\n  htpasswd: {{realm: test, path: {dir}/htpasswd}}\n")
+        } else {
+            String::new()
+        };
         format!(
             "version: 0.1
 log: {{level: info}}
@@ -173,9 +230,7 @@ http:
   secret: {secret}
   http2: {{disabled: true}}
   tls: {{certificate: {dir}/server.crt, key: {dir}/server.key}}
-auth:
-  htpasswd: {{realm: test, path: {dir}/htpasswd}}
-"
+{auth}"
         )
     }
 }
