@@ -82,7 +82,7 @@ insist() {
 	until "$@"; do
 		complain
 		if [ $(($(uptime) - began)) -ge "$patience" ]; then
-			stop failed "$why (tried for $patience s)" 1
+			stop failed "$why (tried for $patience s, and again in a minute)" 1
 		fi
 		sleep "$pause"
 		pause=$((pause * 2))
@@ -105,6 +105,9 @@ all_there() {
 	for each in $programs; do
 		command -v "$each" >/dev/null || return 1
 	done
+	# Unpacked is not installed: the power may have gone in between.
+	# shellcheck disable=SC2016,SC2086 # for dpkg-query; a list
+	! dpkg-query --show --showformat '${db:Status-Status}\n' $packages 2>/dev/null | grep -Eq '^(unpacked|half-)' || return 1
 	docker compose version >/dev/null 2>&1
 }
 

@@ -196,6 +196,27 @@ fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
     }
 }
 
+#[test]
+fn a_machine_that_loses_power_among_its_packages_goes_on_when_it_is_back() {
+    let yard = Yard::pushed();
+    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
+    let mut droplet = Droplet::boot(&options);
+    // Docker is unpacked, and not configured.
+    let unpacked = "grep -qs 'status unpacked docker.io:' /var/log/dpkg.log";
+    droplet.sh(&format!("timeout 200 sh -c \"until {unpacked}; do sleep 0.02; done\""));
+    droplet.kill();
+    droplet.boot_again();
+    let left = droplet.sh("dpkg --audit | head -n 3");
+    println!("{left}");
+    let (state, message) = outcome(&droplet);
+    println!("{}", log(&droplet));
+    assert_eq!(state, "done", "{message}");
+    assert_eq!(droplet.sh("dpkg --audit; systemctl --failed --no-legend; cat /root/calls | wc -l"), "1\n");
+    droplet.sh("docker compose version; id haproxy; ! test -e /usr/sbin/policy-rc.d");
+    let haproxy = droplet.run(&["systemctl", "is-enabled", "haproxy.service"]);
+    assert_eq!(haproxy.stdout, b"disabled\n");
+}
+
 /// Starts the unit once more, without the activator if `fresh`, and gives state and message when it has come to one at
 /// which it ends.
 fn again(droplet: &Droplet, fresh: bool, codes: &str) -> (String, String) {
@@ -272,6 +293,12 @@ fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says
         }
     }
 
+    // Twice at once is one after the other.
+    droplet.sh(
+        "rm /root/calls; echo 0 >/root/codes; for n in 1 2; do bundle-bootstrap 2>/dev/null & done; wait",
+    );
+    assert_eq!((state(&droplet).as_str(), calls(&droplet)), ("done", 2));
+
     // A machine with a generation keeps the activator that it has.
     droplet
         .sh("mkdir -p /var/lib/bundle/generations/7/blue; ln -s generations/7/blue /var/lib/bundle/current");
@@ -287,12 +314,12 @@ fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says
 #[test]
 fn what_a_registry_does_wrong_is_said_in_words_and_goes_on_when_it_is_mended() {
     let mut yard = Yard::pushed();
-    let user_data = yard.user_data().replace("patience='1800'", "patience='6'");
+    let user_data = yard.user_data().replace("patience='1800'", "patience='3'");
     let (blob, right) = (yard.blob(), fs::read(yard.blob()).unwrap());
     let mut wrong = right.clone();
     wrong[0] ^= 1;
     fs::write(&blob, &wrong).unwrap();
-    let droplet = yard.boot(&user_data.replace("patience='6'", "patience='60'"), "0\n");
+    let droplet = yard.boot(&user_data, "0\n");
     let (state, message) = outcome(&droplet);
     println!("{message}\n{}", log(&droplet));
     assert_eq!(state, "failed");
@@ -309,7 +336,7 @@ fn what_a_registry_does_wrong_is_said_in_words_and_goes_on_when_it_is_mended() {
     assert_eq!(again(&droplet, true, "0").0, "done");
 
     // From here on with little patience.
-    droplet.sh("sed -i 's/^patience=.*/patience=6/' /etc/bundle/bootstrap.conf");
+    droplet.sh("sed -i 's/^patience=.*/patience=3/' /etc/bundle/bootstrap.conf");
     yard.registry.close(true);
     let (state, message) = again(&droplet, true, "0");
     println!("{message}");
