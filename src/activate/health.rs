@@ -117,7 +117,7 @@ pub fn watch(
 
 fn restarts(host: &mut dyn Host, probe: &Probe) -> Option<u64> {
     match probe {
-        Probe::Container { name } => host.restarts(name),
+        Probe::Container { name } | Probe::Ready { name } => host.restarts(name),
         Probe::Route { .. } | Probe::Public { .. } => None,
     }
 }

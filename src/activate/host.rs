@@ -76,6 +76,11 @@ pub enum Probe {
         /// Its name.
         name: String,
     },
+    /// The same, and its own check, if it has one, has passed: one that starts is not ready yet.
+    Ready {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Probe {
@@ -83,7 +88,7 @@ impl Probe {
     pub fn subject(&self) -> String {
         match self {
             Self::Route { name, .. } | Self::Public { name, .. } => format!("route {name}"),
-            Self::Container { name } => {
+            Self::Container { name } | Self::Ready { name } => {
                 let service =
                     name.strip_suffix("-blue").or_else(|| name.strip_suffix("-green")).unwrap_or(name);
                 format!("service {service}")

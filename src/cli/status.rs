@@ -6,7 +6,7 @@ use super::certs::Look;
 use super::generations::time;
 use super::report::{Code, Failure};
 use super::{Context, print};
-use crate::activate::Side;
+use crate::activate::{Probe, Side};
 use crate::model::SecretName;
 use crate::store::Phase;
 use crate::store::first_boot::FirstBoot;
@@ -29,8 +29,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let pending = store.pending()?;
     let mut host = context.host(&store);
     let side = Side { view, manifest: generation.manifest.as_ref() };
-    let checks: Vec<_> =
-        side.public_probes().iter().map(|probe| (probe.subject(), host.probe(probe).err())).collect();
+    // Containers first: a route waits for what stands behind it, and by then all may be well again.
+    let ask = |probe: &Probe| (probe.subject(), host.probe(probe).err());
+    let mut checks: Vec<_> = side.ready_probes().iter().rev().map(ask).collect();
+    checks.reverse();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
     let domain = generation.manifest.as_ref().map(|manifest| manifest.domain.clone());
     let certificates = Look::at(&store, host.as_mut(), domain)?;

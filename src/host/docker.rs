@@ -239,6 +239,17 @@ impl ContainerState {
             _ => Ok(()),
         }
     }
+
+    /// A container without a check of its own is ready when it runs.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        self.well()?;
+        match self.health.as_deref() {
+            Some("starting") => {
+                Err(format!("container `{}` starts, and its own check has not passed yet", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +267,9 @@ mod tests {
         let state = |running, health| parse_state("web-blue", json(running, health).as_bytes()).unwrap();
         assert_eq!(state(true, "healthy").release.as_deref(), Some("sha256:ab"));
         assert!(state(true, "starting").well().is_ok());
+        assert!(state(true, "starting").ready().unwrap_err().contains("has not passed"));
+        assert!(state(true, "healthy").ready().is_ok() && state(true, "none").ready().is_ok());
+        assert!(state(false, "healthy").ready().is_err());
         assert!(state(true, "unhealthy").well().is_err());
         assert!(state(false, "healthy").well().unwrap_err().contains("exited"));
         assert!(parse_state("web-blue", b"{}").is_none());

@@ -81,6 +81,7 @@ impl Host for Droplet {
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
         match probe {
             Probe::Container { name } => docker::container_state(name)?.well(),
+            Probe::Ready { name } => docker::container_state(name)?.ready(),
             Probe::Route { rule, slot, release, container, .. } => {
                 let state = docker::container_state(container)?;
                 if state.release.as_deref() != Some(release.to_string().as_str()) {

@@ -316,7 +316,7 @@ impl Host for Scripted {
                 }
                 self.red(&probe.subject(), Some(slot.as_str()))
             }
-            Probe::Container { name } => {
+            Probe::Container { name } | Probe::Ready { name } => {
                 self.container(name)?;
                 self.red(&probe.subject(), name.rsplit_once('-').map(|(_, slot)| slot))
             }
