@@ -20,6 +20,7 @@ mod image;
 mod life;
 mod machine;
 mod mirror;
+mod outside;
 mod pace;
 mod poster;
 mod readers;
