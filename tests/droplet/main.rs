@@ -36,3 +36,4 @@ mod steps;
 mod stock;
 mod switch;
 mod vm;
+mod words;
