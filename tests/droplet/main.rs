@@ -23,6 +23,7 @@ mod mirror;
 mod outside;
 mod pace;
 mod poster;
+mod power;
 mod readers;
 mod registry;
 mod seed;
