@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::droplet::Droplet;
 use crate::image;
+use crate::machine::Machine;
 use crate::serving::{await_healthy, first_switch, release};
 use crate::site::Site;
 use crate::slot::stdout;
@@ -76,13 +76,13 @@ fn from_outside_what_the_profile_declares_is_open_and_nothing_else() {
     assert_eq!(shut.open(), DECLARED);
 }
 
-fn addresses(droplet: &Droplet) -> [IpAddr; 2] {
+fn addresses(droplet: &dyn Machine) -> [IpAddr; 2] {
     [IpAddr::V4(droplet.addr()), IpAddr::V6(droplet.addr6())]
 }
 
 /// One container that publishes its port on every address, and one with the machine's own network that listens on both
 /// protocols. Gives the first one's own address.
-pub(crate) fn publish_by_mistake(droplet: &Droplet) -> String {
+pub(crate) fn publish_by_mistake(droplet: &dyn Machine) -> String {
     let dir = tempfile::tempdir().unwrap();
     let layout = image::tiny(dir.path(), "1", &["httpd", "-f", "-p", "[::]:5433"]);
     droplet.feed(&["docker", "load"], &image::archive(&layout, "1", "tiny:1"));
@@ -102,11 +102,13 @@ pub(crate) fn publish_by_mistake(droplet: &Droplet) -> String {
 }
 
 /// Every TCP port of both addresses, both at once.
-pub(crate) fn all_ports(droplet: &Droplet, declared: &[u16], when: &str) {
+pub(crate) fn all_ports(droplet: &dyn Machine, declared: &[u16], when: &str) {
     let started = Instant::now();
     std::thread::scope(|scope| {
-        let scans = addresses(droplet)
-            .map(|address| (address, scope.spawn(move || Scan::new(droplet, address).run())));
+        let scans = addresses(droplet).map(|address| {
+            let scan = Scan::new(droplet, address);
+            (address, scope.spawn(move || scan.run()))
+        });
         for (address, scan) in scans {
             let seen = scan.join().unwrap();
             assert_eq!(seen.tried, 65_535, "nmap tried every port of {address}");
@@ -119,7 +121,7 @@ pub(crate) fn all_ports(droplet: &Droplet, declared: &[u16], when: &str) {
 }
 
 /// From an address that `ssh_from` does not name.
-fn a_stranger_has_no_ssh(droplet: &Droplet) {
+fn a_stranger_has_no_ssh(droplet: &dyn Machine) {
     let number = droplet.slot().number;
     let strangers = [format!("10.214.{number}.9"), format!("fd62:756e:6473:{number}::9")];
     for (stranger, address) in strangers.iter().zip(addresses(droplet)) {
@@ -138,7 +140,7 @@ fn a_stranger_has_no_ssh(droplet: &Droplet) {
 }
 
 /// No port answers, and none says that it is closed.
-fn no_udp(droplet: &Droplet) {
+fn no_udp(droplet: &dyn Machine) {
     for address in addresses(droplet) {
         let seen = Scan::new(droplet, address).udp(UDP).run();
         assert_eq!(seen.tried, UDP.split(',').count());
@@ -149,7 +151,7 @@ fn no_udp(droplet: &Droplet) {
 
 /// Whether an address behind a bridge of the machine can be reached by whoever sends packets for it over the wire. The
 /// kernel takes every address to be on the link when a socket is bound to a device without a route.
-fn reaches(droplet: &Droplet, container: &str) -> bool {
+fn reaches(droplet: &dyn Machine, container: &str) -> bool {
     let wire = droplet.slot().wire();
     let link = droplet.sh("cat /sys/class/net/eth0/address");
     stdout(Command::new("ip").args(["neighbour", "replace", container, "lladdr", link.trim(), "dev", &wire]));
@@ -173,7 +175,7 @@ fn reaches(droplet: &Droplet, container: &str) -> bool {
 
 /// A listener at the metadata service's address, on a wire of its own inside the droplet: nothing on this machine may
 /// take that address.
-fn metadata_service(droplet: &Droplet) {
+fn metadata_service(droplet: &dyn Machine) {
     droplet.sh(&format!(
         "ip netns add metadata; ip link add meta0 type veth peer name meta1 netns metadata; \
          ip address add 169.254.169.1/24 dev meta0; ip link set meta0 up; \
@@ -186,7 +188,7 @@ fn metadata_service(droplet: &Droplet) {
     ));
 }
 
-fn only_root_reaches_the_metadata_service(droplet: &Droplet) {
+fn only_root_reaches_the_metadata_service(droplet: &dyn Machine) {
     assert!(asks_metadata(droplet, "root"));
     assert!(!asks_metadata(droplet, "nobody"), "a user reads the user-data");
     assert!(!asks_metadata(droplet, "container"), "a container reads the user-data");
@@ -201,7 +203,7 @@ fn only_root_reaches_the_metadata_service(droplet: &Droplet) {
 }
 
 /// Whether root, another user, or root in a container of the machine gets an answer from the metadata service.
-fn asks_metadata(droplet: &Droplet, who: &str) -> bool {
+fn asks_metadata(droplet: &dyn Machine, who: &str) -> bool {
     let url = format!("http://{METADATA}/");
     let asks = match who {
         "root" => format!("curl -s -m 3 {url}"),
@@ -234,7 +236,7 @@ struct Seen {
 impl Scan {
     /// All TCP ports, half-open, over the droplet's wire: packets that are dropped are sent once more, twenty thousand a
     /// second (nmap(1)).
-    fn new(droplet: &Droplet, target: IpAddr) -> Self {
+    fn new(droplet: &dyn Machine, target: IpAddr) -> Self {
         let mut command = Command::new("nmap");
         command.args([
             "-Pn",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::droplet::Droplet;
+use crate::machine::Machine;
 use crate::poster::Door;
 use crate::site::Site;
 
@@ -108,7 +108,7 @@ fn number(body: &str, key: &str) -> u64 {
 }
 
 /// What a person wants to see when a site does not serve.
-pub(crate) fn circumstances(droplet: &Droplet) -> String {
+pub(crate) fn circumstances(droplet: &dyn Machine) -> String {
     let script = "bundle status; bundle generations; tail -n 12 /var/lib/bundle/journal | tr -d '\\0'; docker ps -a; \
                   systemctl --failed --no-legend; journalctl -b -n 60 --no-pager";
     let output = droplet.run(&["sh", "-c", script]);

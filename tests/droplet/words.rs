@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::droplet::Droplet;
+use crate::machine::Machine;
 use crate::serving::{TOKEN, first_switch, release};
 use crate::site::{Ran, Site};
 
@@ -95,7 +95,7 @@ struct Needles {
 }
 
 /// All values that the machine has of the secrets a bundle names: kept, replaced, and put together.
-fn needles(droplet: &Droplet, digest: &str) -> Needles {
+fn needles(droplet: &dyn Machine, digest: &str) -> Needles {
     let shown = droplet
         .run_ok(&["cat", &format!("/var/lib/bundle/bundles/{}", digest.trim_start_matches("sha256:"))]);
     let manifest: Value = serde_json::from_str(&shown).unwrap();
@@ -141,7 +141,7 @@ fn forms(value: &str) -> Vec<String> {
 }
 
 /// The places in which any of the forms is found, each with where.
-fn found(droplet: &Droplet) -> Vec<String> {
+fn found(droplet: &dyn Machine) -> Vec<String> {
     // Which of them is never printed here either. Exit status 1 is "nothing found" (grep(1)).
     let quiet = "|| [ $? = 1 ]";
     let mut found = Vec::new();
