@@ -10,7 +10,7 @@ pub mod layout;
 pub mod manifest;
 pub mod oci;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod seal;
 pub mod verified;
 

@@ -9,6 +9,7 @@ mod boot;
 mod build;
 mod check;
 mod confirm;
+mod deploy;
 mod generations;
 mod lock;
 mod machine;
@@ -64,6 +65,8 @@ enum Command {
     Push(push::Arguments),
     /// Fetch a bundle from a registry, verified
     Pull(pull::Arguments),
+    /// Build and push, then switch one droplet after another over SSH
+    Deploy(deploy::Arguments),
     /// Say what a switch would do, and touch nothing
     Plan(plan::Arguments),
     /// Make a bundle, or an earlier generation, the current one
@@ -136,6 +139,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
         Command::Switch(_)
             | Command::Rollback(_)
             | Command::Confirm(_)
+            | Command::Deploy(_)
             | Command::Recover(_)
             | Command::Secrets(_)
             | Command::Boot(_)
@@ -158,6 +162,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
+        Command::Deploy(arguments) => deploy::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),
         Command::Confirm(arguments) => confirm::run(context, &arguments),

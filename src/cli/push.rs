@@ -8,7 +8,9 @@ use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
-use crate::registry::{Repository, Tag};
+use crate::bundle::{Bundle, Layout};
+use crate::profile::Resolved;
+use crate::registry::{Pushed, Repository, Tag};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -24,7 +26,34 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
     let layout = keep(context, &bundle)?;
-    let repository = match (&arguments.repository, &resolved.spec.repository) {
+    let Sent { repository, pushed } =
+        send(context, &resolved, &bundle, &layout, arguments.repository.as_ref(), &arguments.reach)?;
+    let json = json!({
+        "bundle": bundle.digest(),
+        "manifest": pushed.oci_digest,
+        "repository": repository.to_string(),
+        "blobs_sent": pushed.blobs_sent,
+    });
+    print(context, json, || format!("{repository}@{}", pushed.oci_digest));
+    Ok(Code::Done)
+}
+
+/// What was sent, and where to.
+pub(super) struct Sent {
+    pub(super) repository: Repository,
+    pushed: Pushed,
+}
+
+/// Sends a bundle to the repository that is named, or to its profile's.
+pub(super) fn send(
+    context: &Context<'_>,
+    resolved: &Resolved,
+    bundle: &Bundle,
+    layout: &Layout,
+    named: Option<&Repository>,
+    reach: &Reach,
+) -> Result<Sent, Failure> {
+    let repository = match (named, &resolved.spec.repository) {
         (Some(named), _) => named.clone(),
         (None, Some(text)) => text.parse().map_err(|error| Failure::of(Code::Input, &error))?,
         (None, None) => {
@@ -34,16 +63,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     };
     let profile = &resolved.spec.name;
     let tag: Tag = profile.as_str().parse().map_err(|error| Failure::of(Code::Input, &error))?;
-    let registry = context.registry(Some(repository.host()), &arguments.reach)?;
-    let pushed = registry.push_bundle(&layout, bundle.oci_digest(), &repository, &tag);
+    let registry = context.registry(Some(repository.host()), reach)?;
+    let pushed = registry.push_bundle(layout, bundle.oci_digest(), &repository, &tag);
     let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
-    let json = json!({
-        "bundle": bundle.digest(),
-        "manifest": pushed.oci_digest,
-        "repository": repository.to_string(),
-        "blobs_sent": pushed.blobs_sent,
-    });
-    print(context, json, || format!("{repository}@{}", pushed.oci_digest));
-    Ok(Code::Done)
+    Ok(Sent { repository, pushed })
 }

@@ -11,6 +11,7 @@
     reason = "a test ends with a panic that says what went wrong, and may look at the clock and the machine"
 )]
 
+mod deploy;
 mod droplet;
 mod image;
 mod poster;
