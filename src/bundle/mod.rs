@@ -6,14 +6,17 @@
 pub mod archive;
 pub mod check;
 pub mod gz1;
+pub mod image;
 pub mod layout;
 pub mod manifest;
 pub mod oci;
+pub mod parcel;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod seal;
 pub mod verified;
 
+pub use image::{Blob, ImageError, ImageFiles};
 pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
     ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService, Switching,
