@@ -15,10 +15,8 @@ pub const MAX_LAYER: u64 = (8 << 30) - 1;
 /// How many layers an image may have; Docker's own limit is 127.
 pub const MAX_LAYERS: usize = 256;
 
-const INDEX_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
+const INDEX_TYPES: [&str; 2] =
+    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 const MANIFEST_TYPES: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 const CONFIG_TYPES: [&str; 2] =
@@ -155,7 +153,10 @@ fn ours(entries: Vec<Entry>) -> Option<Blob> {
 
 fn image(manifest: Blob, config: Blob, layers: Vec<Layer>) -> Result<ImageFiles, String> {
     if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
-        return Err(format!("its config is of the type `{}`: it is an artifact, not an image", config.media_type));
+        return Err(format!(
+            "its config is of the type `{}`: it is an artifact, not an image",
+            config.media_type
+        ));
     }
     if config.size > MAX_CONFIG {
         return Err(format!("its config is {} bytes large", config.size));
@@ -165,7 +166,10 @@ fn image(manifest: Blob, config: Blob, layers: Vec<Layer>) -> Result<ImageFiles,
     }
     for Layer { blob, urls } in &layers {
         if urls.is_some() || !LAYER_TYPES.contains(&blob.media_type.as_str()) {
-            return Err(format!("its layer {} is of the type `{}`, or lies elsewhere", blob.digest, blob.media_type));
+            return Err(format!(
+                "its layer {} is of the type `{}`, or lies elsewhere",
+                blob.digest, blob.media_type
+            ));
         }
         if blob.size > MAX_LAYER {
             return Err(format!("its layer {} is {} bytes large", blob.digest, blob.size));
@@ -179,7 +183,11 @@ mod tests {
     use super::*;
 
     fn blob(media_type: &str, name: &str) -> String {
-        format!(r#""mediaType":"{media_type}","digest":"{}","size":{}"#, Digest::of(name.as_bytes()), name.len())
+        format!(
+            r#""mediaType":"{media_type}","digest":"{}","size":{}"#,
+            Digest::of(name.as_bytes()),
+            name.len()
+        )
     }
 
     fn manifest() -> String {
@@ -195,7 +203,11 @@ mod tests {
             .iter()
             .map(|(platform, name)| format!(r#"{{{},"platform":{platform}}}"#, blob(MANIFEST_TYPES[0], name)))
             .collect();
-        format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#, INDEX_TYPES[0], entries.join(","))
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
+            INDEX_TYPES[0],
+            entries.join(",")
+        )
     }
 
     #[test]
@@ -227,7 +239,10 @@ mod tests {
         for (from, to) in [
             (r#""schemaVersion":2"#, r#""schemaVersion":1"#),
             (r#""schemaVersion":2"#, r#""schemaVersion":2,"manifests":[]"#),
-            (r#""schemaVersion":2"#, r#""schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json""#),
+            (
+                r#""schemaVersion":2"#,
+                r#""schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json""#,
+            ),
             ("vnd.oci.image.config", "vnd.example.config"),
             ("tar+gzip", "tar+lzma"),
             (r#""size":5"#, r#""size":5,"urls":["https://example.com"]"#),

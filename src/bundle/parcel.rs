@@ -170,7 +170,11 @@ pub fn read(
     loop {
         let line = reader.line()?;
         if line == "end" {
-            return if reader.input.fill_buf()?.is_empty() { Ok(opened) } else { Err(unexpected("nothing", "more")) };
+            return if reader.input.fill_buf()?.is_empty() {
+                Ok(opened)
+            } else {
+                Err(unexpected("nothing", "more"))
+            };
         }
         let local = line.strip_prefix("image ").ok_or_else(|| unexpected("`image …` or `end`", &line))?;
         let index = left.iter().position(|pin| pin.local == local);
@@ -222,7 +226,8 @@ impl<R: BufRead> Reader<R> {
         let (digest, size) = self.announced()?;
         self.content(into, digest, size, MAX_MANIFEST)?;
         let bytes = into.read_blob(digest, MAX_MANIFEST)?;
-        let oci = OciManifest::parse(&bytes).map_err(|source| VerifyError::Oci { manifest: digest, source })?;
+        let oci =
+            OciManifest::parse(&bytes).map_err(|source| VerifyError::Oci { manifest: digest, source })?;
         if oci.config().digest != bundle {
             return Err(ParcelError::OtherBundle { expected: bundle, found: oci.config().digest });
         }

@@ -18,6 +18,7 @@ mod plan;
 mod profile;
 mod pull;
 mod push;
+mod receive;
 mod recover;
 mod report;
 mod secrets;
@@ -84,6 +85,9 @@ enum Command {
     /// Keep the secrets that only an operator has
     #[command(subcommand)]
     Secrets(secrets::Command),
+    /// Take a bundle and its images from stdin, as `bundle deploy --copy` sends them
+    #[command(hide = true)]
+    Receive(receive::Arguments),
     /// What the units of a bundle call at boot
     #[command(hide = true)]
     Boot(boot::Arguments),
@@ -141,6 +145,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
             | Command::Confirm(_)
             | Command::Deploy(_)
             | Command::Recover(_)
+            | Command::Receive(_)
             | Command::Secrets(_)
             | Command::Boot(_)
     );
@@ -171,6 +176,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Status => status::run(context),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
+        Command::Receive(arguments) => receive::run(context, &arguments),
         Command::Boot(arguments) => boot::run(context, &arguments),
     }
 }

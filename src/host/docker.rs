@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::Program;
-use super::http;
+use super::{http, images};
 use crate::activate::HostError;
 use crate::bundle::{ImagePin, Network};
 use crate::model::ServiceName;
@@ -22,7 +22,7 @@ const PULL: Duration = Duration::from_mins(15);
 /// What a database may take to come up, with crash recovery.
 const DATA_WAIT_SECONDS: u32 = 180;
 
-fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
+pub(super) fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     Program::new("docker").args(args)
 }
 
@@ -32,7 +32,7 @@ fn compose(file: &str) -> Program {
 
 /// Pulls by digest, which Docker verifies, and only then gives the local name. What has the name was verified.
 pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
-    if docker(["image", "inspect", "--format", "{{.Id}}", &image.local]).run().is_ok() {
+    if images::has(image) {
         return Ok(());
     }
     docker(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
@@ -43,7 +43,7 @@ pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
 }
 
 /// A power cut must not leave empty files in an image that Docker believes to have.
-fn sync_data_root() -> Result<(), HostError> {
+pub(super) fn sync_data_root() -> Result<(), HostError> {
     let root = File::open(DATA_ROOT).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
     root.map_err(|error| HostError::new(format!("syncing `{DATA_ROOT}`"), error.to_string()))
 }

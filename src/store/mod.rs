@@ -14,6 +14,7 @@ pub mod journal;
 pub mod ledger;
 pub mod lock;
 pub mod objects;
+pub mod received;
 pub mod secrets;
 
 use std::io;

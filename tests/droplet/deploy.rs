@@ -222,3 +222,41 @@ fn a_door_that_shuts_opens_again(fleet: &Fleet) {
     assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
     assert_eq!((fleet.current(0), fleet.greeting(0).as_str()), (before, "first"));
 }
+
+#[test]
+fn a_droplet_that_reaches_no_registry_gets_everything_over_the_connection() {
+    let mut fleet = Fleet::open(1);
+    let port = fleet.host.rsplit_once(':').unwrap().1.to_owned();
+    fleet.droplets[0].sh(&format!(
+        "nft 'add table inet offline; add chain inet offline out {{ type filter hook output priority 0; }}; \
+         add rule inet offline out tcp dport {port} reject'"
+    ));
+    write_private(&fleet.at("token"), TOKEN);
+    let secret = ["--secret", "telegram_bot_token=token"];
+
+    let (refused, json) = fleet.deploy(&release("first"), &secret);
+    assert_eq!((refused.code, outcomes(&json)), (20, vec!["refused"]), "{}", refused.err);
+
+    let (done, json) = fleet.deploy(&release("first"), &[&["--copy"], &secret[..]].concat());
+    assert_eq!((done.code, outcomes(&json)), (0, vec!["switched"]), "{}", done.err);
+    println!("{}", done.err);
+    assert_eq!(fleet.greeting(0), "first");
+    let left =
+        fleet.droplets[0].sh("ls /var/lib/bundle/received; docker image ls --format '{{.Repository}}'");
+    assert!(!left.contains("images") && !left.contains("incoming"), "{left}");
+
+    // What it has is not asked of anybody again.
+    fleet.registry.stop();
+    let posters = Posters::start(&fleet.door(0), 4);
+    let (done, json) = fleet.deploy(&release("second"), &["--copy"]);
+    let seen = posters.end();
+    assert_eq!((done.code, outcomes(&json)), (0, vec!["switched"]), "{}", done.err);
+    assert!(done.err.contains("the bundle and 0 images sent"), "{}", done.err);
+    assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
+    assert_eq!(fleet.greeting(0), "second");
+    let (same, json) = fleet.deploy(&release("second"), &["--copy"]);
+    assert_eq!((same.code, outcomes(&json)), (10, vec!["current"]), "{}", same.err);
+    let back = fleet.droplets[0].run(&["bundle", "rollback"]);
+    assert!(back.status.success(), "{back:?}");
+    assert_eq!(fleet.greeting(0), "first");
+}

@@ -4,6 +4,7 @@
 //! before the first is touched; at the first that fails, those before it are taken back, so that all of them end where
 //! they were.
 
+mod copy;
 mod host;
 mod look;
 mod ssh;
@@ -24,6 +25,7 @@ use super::report::{Code, Failure};
 use super::{Context, print, push, signals, tell};
 use crate::bundle::Manifest;
 use crate::registry::Repository;
+use copy::Parcel;
 use host::Host;
 use look::{Seen, look};
 use ssh::{Connection, Destination, Ssh};
@@ -43,6 +45,9 @@ pub(super) struct Arguments {
     /// Hand in every secret of the bundle of which this directory has a file of its name
     #[arg(long = "secrets", value_name = "DIR")]
     directory: Option<PathBuf>,
+    /// Send the bundle, and the images that a droplet does not have, over the connection: it needs to reach no registry
+    #[arg(long)]
+    copy: bool,
     /// How long each droplet waits to be confirmed over a fresh connection before it goes back
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     confirm: u64,
@@ -62,6 +67,7 @@ pub(super) struct Arguments {
 /// What is deployed to one droplet, and what came of it so far.
 struct Turn<'a> {
     host: Host<'a>,
+    parcel: Option<Parcel<'a>>,
     row: Row,
 }
 
@@ -78,8 +84,18 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
     let values = values::read(bundle.manifest(), &arguments.secrets, arguments.directory.as_deref())?;
     let layout = keep(context, &bundle)?;
     let seen = look_at_all(ssh, &arguments.hosts, bundle.manifest(), &values)?;
-    let sent =
-        push::send(context, &resolved, &bundle, &layout, arguments.repository.as_ref(), &arguments.reach)?;
+    let mut missing = Vec::new();
+    let mut images = None;
+    let mut repository = None;
+    if arguments.copy {
+        missing = copy::ask(ssh, &arguments.hosts, &seen, &bundle)?;
+        images = Some(copy::gather(context, &missing, &arguments.reach)?);
+    } else {
+        let (named, reach) = (arguments.repository.as_ref(), &arguments.reach);
+        repository =
+            Some(push::send(context, &resolved, &bundle, &layout, named, reach)?.repository.to_string());
+    }
+    let mut missing = missing.into_iter();
     let stop = signals::listen()?;
     let mut turns: Vec<_> = arguments
         .hosts
@@ -91,7 +107,7 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
                 to,
                 seen,
                 bundle: bundle.digest(),
-                repository: Some(sent.repository.to_string()),
+                repository: repository.clone(),
                 confirm: arguments.confirm,
                 stop: &stop,
             };
@@ -103,7 +119,13 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
                 outcome: Outcome::NotTried,
                 took: Duration::ZERO,
             };
-            Turn { host, row }
+            let parcel = images.as_ref().zip(missing.next()).map(|(images, missing)| Parcel {
+                bundles: &layout,
+                oci_digest: bundle.oci_digest(),
+                images,
+                missing,
+            });
+            Turn { host, parcel, row }
         })
         .collect();
     let good = one_after_another(&mut turns, &values, &stop);
@@ -113,7 +135,7 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
     let rows: Vec<_> = turns.into_iter().map(|turn| turn.row).collect();
     let json = json!({
         "bundle": bundle.digest(),
-        "repository": sent.repository.to_string(),
+        "repository": repository,
         "hosts": rows.iter().map(Row::json).collect::<Vec<_>>(),
     });
     print(context, json, || render(&rows));
@@ -187,12 +209,13 @@ fn look_at_all(
 
 /// Until the first that fails, or until the operator wants to stop. Says whether all are well.
 fn one_after_another(turns: &mut [Turn<'_>], values: &Values, stop: &AtomicBool) -> bool {
-    for Turn { host, row } in turns {
+    for Turn { host, parcel, row } in turns {
         if stop.load(Ordering::SeqCst) {
             return false;
         }
         let began = Instant::now();
-        let (outcome, after) = match host.hand_in(values) {
+        let sent = parcel.as_ref().map_or(Ok(()), |parcel| host.send(parcel));
+        let (outcome, after) = match sent.and_then(|()| host.hand_in(values)) {
             Ok(()) => host.switch(),
             Err(code) => (Outcome::Refused(code), Some(host.before())),
         };
@@ -208,7 +231,7 @@ fn one_after_another(turns: &mut [Turn<'_>], values: &Values, stop: &AtomicBool)
 
 /// Those that were switched go back, the last first.
 fn take_back(turns: &mut [Turn<'_>]) {
-    for Turn { host, row } in turns.iter_mut().rev() {
+    for Turn { host, row, .. } in turns.iter_mut().rev() {
         if row.outcome != Outcome::Switched {
             continue;
         }
