@@ -165,9 +165,9 @@ impl Activator<'_> {
             Step::Trial { seconds } => {
                 let probes = to.public_probes();
                 await_green(self.host, &probes, health, baseline, self.stop)?;
-                let stop = self.stop;
+                let stopped = self.stop;
                 let trial = Duration::from_secs(*seconds);
-                watch(self.host, &probes, trial, baseline, || stop.load(Ordering::SeqCst))
+                watch(self.host, &probes, trial, baseline, || stopped.load(Ordering::SeqCst))
             }
             Step::AwaitConfirmation { seconds } => {
                 let limit = Duration::from_secs(*seconds);

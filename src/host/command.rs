@@ -72,13 +72,13 @@ impl Program {
             .process_group(0)
             .spawn()
             .map_err(|error| fail(format!("cannot be run: {error}")))?;
-        let fed = match (feed, child.stdin.take()) {
+        let written = match (feed, child.stdin.take()) {
             (Some(feed), Some(mut stdin)) => feed(&mut stdin),
             _ => Ok(()),
         };
         let status = wait(&mut child, self.limit).map_err(&fail)?;
         if status.success() {
-            fed.map_err(|error| fail(format!("did not get all of its input: {error}")))?;
+            written.map_err(|error| fail(format!("did not get all of its input: {error}")))?;
             Ok(content(out))
         } else {
             let said = [content(err), content(out)].join("\n");

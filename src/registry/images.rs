@@ -5,7 +5,7 @@ use super::reference::Repository;
 use super::transport::Transport;
 use super::{Image, Registry};
 use crate::bundle::image::{Document, ImageError};
-use crate::bundle::oci::Descriptor;
+use crate::bundle::oci::{Descriptor, MAX_MANIFEST};
 use crate::bundle::{Blob, ImageFiles, Layout};
 use crate::model::Digest;
 
@@ -54,14 +54,11 @@ impl Transport {
         digest: Digest,
         into: &Layout,
     ) -> Result<Document, RegistryError> {
-        let bytes = match into.read_blob(digest, crate::bundle::oci::MAX_MANIFEST) {
-            Ok(bytes) => bytes,
-            Err(_) => {
-                let bytes = self.get_manifest(repository, &digest.to_string()).await?;
-                into.write_blob(&bytes)?;
-                bytes
-            }
-        };
+        if let Ok(bytes) = into.read_blob(digest, MAX_MANIFEST) {
+            return Ok(Document::parse(&bytes)?);
+        }
+        let bytes = self.get_manifest(repository, &digest.to_string()).await?;
+        into.write_blob(&bytes)?;
         Ok(Document::parse(&bytes)?)
     }
 }

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "a test may use the disk")]
+
 use super::*;
 use crate::bundle::sample;
 

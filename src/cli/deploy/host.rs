@@ -163,7 +163,7 @@ impl Host<'_> {
         match said.code {
             // Its slot may be another than before.
             0 => {
-                let view = self.view(&said).unwrap_or(self.seen.view);
+                let view = view(&said).unwrap_or(self.seen.view);
                 (Outcome::TakenBack, Some(State { view, bundle: self.seen.bundle }))
             }
             _ => (Outcome::NotTakenBack, None),
@@ -183,11 +183,12 @@ impl Host<'_> {
     }
 
     fn now(&self, said: &Said) -> Option<State> {
-        self.view(said).map(|view| State { view, bundle: Some(self.bundle) })
+        view(said).map(|view| State { view, bundle: Some(self.bundle) })
     }
+}
 
-    fn view(&self, said: &Said) -> Option<View> {
-        let json = said.out.lines().rev().find(|line| line.starts_with('{'))?;
-        serde_json::from_str(json).ok().map(|Switched { current }| current)
-    }
+/// What is current after a switch, by its own word.
+fn view(said: &Said) -> Option<View> {
+    let json = said.out.lines().rev().find(|line| line.starts_with('{'))?;
+    serde_json::from_str(json).ok().map(|Switched { current }| current)
 }

@@ -218,7 +218,7 @@ impl Ssh {
     ) -> Result<Said, String> {
         let mut command = self.command(to, Connection::Any, remote);
         let mut child = piped(command.stdin(Stdio::piped()).stderr(Stdio::inherit()))?;
-        let fed = match child.stdin.take() {
+        let written = match child.stdin.take() {
             Some(stdin) => {
                 let mut stdin = std::io::BufWriter::with_capacity(1 << 18, stdin);
                 feed(&mut stdin).and_then(|()| stdin.flush())
@@ -226,7 +226,7 @@ impl Ssh {
             None => Ok(()),
         };
         let said = end(child, String::new())?;
-        match fed {
+        match written {
             // What ended there has said why.
             Err(error) if said.code == 0 => Err(format!("not everything was sent: {error}")),
             _ => Ok(said),
@@ -316,7 +316,7 @@ mod tests {
         ];
         let line = quoted(&nasty);
         let output = Command::new("sh").args(["-c", &line]).output().unwrap();
-        let expected: String = nasty[2..].iter().map(|word| format!("{word}\n")).collect();
+        let expected = format!("{}\n", nasty[2..].join("\n"));
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{line}");
         assert_eq!(
             quoted(&[PROGRAM, "switch", "--confirm", "120"]),
