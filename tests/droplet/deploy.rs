@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -103,13 +104,18 @@ impl Fleet {
 
     /// The program here, as an operator runs it.
     fn bundle(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bundle"));
         command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.dir.path());
         command.env("REGISTRY_AUTH_FILE", self.at("auth.json"));
         let ssh = "-F /dev/null -i key -o IdentitiesOnly=yes -o UserKnownHostsFile=/dev/null \
                    -o StrictHostKeyChecking=no -o LogLevel=ERROR";
-        command.env("BUNDLE_SSH", ssh).output().unwrap().into()
+        command.env("BUNDLE_SSH", ssh);
+        command
     }
 
     fn name(&self, number: usize) -> String {
@@ -220,7 +226,43 @@ fn a_door_that_shuts_opens_again(fleet: &Fleet) {
         assert!(lost.err.contains(words), "{words}: {}", lost.err);
     }
     assert!(seen.failed.is_empty(), "{:#?}", seen.failed);
+    assert_eq!((fleet.current(0), fleet.greeting(0).as_str()), (before.clone(), "first"));
+
+    // The same, and the connection of the switch breaks while it waits: it goes on without us, and goes back.
+    let breaks = "until grep -q '\"phase\":\"confirm\"' /var/lib/bundle/lock; do sleep 0.1; done
+                  for process in /proc/[0-9]*; do
+                      if tr '\\0' ' ' <$process/cmdline | grep -q '^sshd-session: root'; then
+                          kill ${process#/proc/}
+                      fi
+                  done";
+    let (lost, json) = std::thread::scope(|scope| {
+        let broken = scope.spawn(|| fleet.droplets[0].sh(breaks));
+        let ended = fleet.deploy(&shut, &["--confirm", "15"]);
+        broken.join().unwrap();
+        ended
+    });
+    assert_eq!((lost.code, outcomes(&json)), (30, vec!["went_back", "not_tried"]), "{}", lost.err);
+    assert!(lost.err.contains("the connection was lost"), "{}", lost.err);
+    assert_eq!((fleet.current(0), fleet.greeting(0).as_str()), (before.clone(), "first"));
+
+    // Ctrl-C reaches everything that the terminal started, `ssh` too.
+    fleet.overlay(&release("stopped"));
+    let mut command =
+        fleet.command(&["deploy", "droplet", "--registry-ca", "ca.pem", "--host", &fleet.name(1)]);
+    command.args(["--confirm", "15", "--host", &fleet.name(0)]).process_group(0);
+    let deploy = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fleet.droplets[0].sh("until grep -q '\"phase\":\"slot\"' /var/lib/bundle/lock; do sleep 0.1; done");
+    let group = rustix::process::Pid::from_child(&deploy);
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
+    let stopped: Ran = deploy.wait_with_output().unwrap().into();
+    println!("stopped: {}", stopped.out);
+    assert_eq!(stopped.code, 30, "{stopped:?}");
+    assert!(stopped.out.contains("goes back by itself") && stopped.out.contains("taken back"), "{stopped:?}");
+    let settled =
+        "until bundle status | grep -q state && ! bundle status | grep -q pending; do sleep 0.5; done";
+    fleet.droplets[0].sh(settled);
     assert_eq!((fleet.current(0), fleet.greeting(0).as_str()), (before, "first"));
+    assert_eq!(fleet.greeting(1), "first");
 }
 
 #[test]

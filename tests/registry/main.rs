@@ -10,6 +10,7 @@
 )]
 
 mod hostile;
+mod images;
 mod real;
 
 #[path = "../support/hostile.rs"]

@@ -263,8 +263,9 @@ fn ended(rows: &[Row], good: bool) -> Result<Code, Failure> {
     if rows.iter().all(untouched) {
         return Err(Failure::new(Code::Refused, "the deploy was refused; no droplet was switched"));
     }
-    let kept = any(|outcome| *outcome == Outcome::Switched);
-    let message = if kept {
+    let message = if any(|outcome| *outcome == Outcome::Left) {
+        "the deploy was stopped; the droplet that was under way goes back by itself, because nobody confirms"
+    } else if any(|outcome| *outcome == Outcome::Switched) {
         "the deploy failed; the droplets before the one that failed keep the new bundle"
     } else {
         "the deploy failed; every droplet serves what it served before"
