@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::Program;
-use super::http;
+use super::{http, images};
 use crate::activate::HostError;
 use crate::bundle::{ImagePin, Network};
 use crate::model::{REGISTRY_LOGINS, ServiceName};
@@ -27,7 +27,7 @@ const PULL: Duration = Duration::from_mins(15);
 /// What a database may take to come up, with crash recovery.
 const DATA_WAIT_SECONDS: u32 = 180;
 
-fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
+pub(super) fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     Program::new("docker").args(args)
 }
 
@@ -37,8 +37,7 @@ fn compose(file: &str) -> Program {
 
 /// Pulls by digest, which Docker verifies, and only then gives the local name. What has the name was verified.
 pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
-    // Asked on the socket: on the way back every image is there, and requests wait for us.
-    if let Ok((200, _)) = get(&format!("/images/{}/json", image.local)) {
+    if images::has(image) {
         return Ok(());
     }
     login(&image.reference).args(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
@@ -60,7 +59,7 @@ fn login(reference: &str) -> Program {
 }
 
 /// A power cut must not leave empty files in an image that Docker believes to have.
-fn sync_data_root() -> Result<(), HostError> {
+pub(super) fn sync_data_root() -> Result<(), HostError> {
     let root = File::open(DATA_ROOT).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
     root.map_err(|error| HostError::new(format!("syncing `{DATA_ROOT}`"), error.to_string()))
 }
@@ -121,7 +120,7 @@ fn start(name: &str) -> bool {
 }
 
 /// What Docker answers to a question.
-fn get(path: &str) -> Result<(u16, Vec<u8>), String> {
+pub(super) fn get(path: &str) -> Result<(u16, Vec<u8>), String> {
     http::unix(SOCKET, "GET", path, ANSWER, LONGEST)
 }
 

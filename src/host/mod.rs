@@ -5,6 +5,7 @@ mod command;
 mod docker;
 mod haproxy;
 mod http;
+mod images;
 mod offline;
 mod systemd;
 mod tls;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::activate::{Effect, Host, HostError, Probe};
-use crate::bundle::ImagePin;
+use crate::bundle::{ImageFiles, ImagePin, Layout};
 use crate::model::{Check, Digest, RouteName, Slot, StorePath};
 use command::Program;
 use tls::Tls;
@@ -76,6 +77,14 @@ impl Host for Droplet {
 
     fn ensure_image(&mut self, image: &ImagePin) -> Result<(), HostError> {
         docker::ensure_image(image)
+    }
+
+    fn has_image(&mut self, image: &ImagePin) -> bool {
+        images::has(image)
+    }
+
+    fn load_image(&mut self, image: &ImagePin, files: &ImageFiles, layout: &Layout) -> Result<(), HostError> {
+        images::load(image, files, layout)
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {

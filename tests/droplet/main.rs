@@ -14,6 +14,7 @@
 mod bootstrap;
 mod builder;
 mod certs;
+mod deploy;
 mod droplet;
 mod first_boot;
 mod image;

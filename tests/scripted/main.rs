@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bundle::activate::{Effect, Host, HostError, Probe, UnitVerb};
-use bundle::bundle::ImagePin;
+use bundle::bundle::{ImageFiles, ImagePin, Layout};
 use bundle::model::Check;
 use bundle::store::Store;
 use serde::{Deserialize, Serialize};
@@ -293,6 +293,15 @@ impl Host for Scripted {
         }
         self.machine.images.insert(image.local.clone());
         self.save().map_err(|error| HostError::new("docker pull", error.to_string()))
+    }
+
+    fn has_image(&mut self, image: &ImagePin) -> bool {
+        self.machine.images.contains(&image.local)
+    }
+
+    fn load_image(&mut self, image: &ImagePin, _: &ImageFiles, _: &Layout) -> Result<(), HostError> {
+        self.machine.images.insert(image.local.clone());
+        self.save().map_err(|error| HostError::new("docker load", error.to_string()))
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
