@@ -3,15 +3,18 @@
 
 use std::time::{Duration, Instant};
 
+use crate::builder::{door, status};
+use crate::machine::Machine;
 use crate::poster::Door;
 use crate::serving::{
     await_count, await_healthy, await_processed, circumstances, first_switch, is_healthy, post, red, release,
-    status,
 };
 use crate::site::Site;
 
 /// How long a killed service may take to be back.
 const BACK: Duration = Duration::from_secs(30);
+/// The first update that is posted here, above all that others post.
+const FIRST_UPDATE: u64 = 10_000;
 /// How long a reboot may take, until the site serves.
 const REBOOT: Duration = Duration::from_mins(5);
 /// Docker waits 100 ms before it restarts a container, and twice as long each time that it dies again within ten seconds
@@ -40,27 +43,21 @@ fn every_service_that_is_killed_comes_back_and_a_reboot_changes_nothing() {
     let mut site = Site::open();
     let digest = site.publish(&release("first", ""));
     first_switch(&site, &digest);
-    let posted = killed_services_come_back(&site);
+    killed_services_come_back(&site.droplet);
     a_worker_that_never_becomes_ready_is_no_release(&site);
-    let view = status(&site)["current"].clone();
-    let down = |site: &mut Site| {
-        site.droplet.run(&["systemctl", "reboot"]);
-        site.droplet.wait_down();
-        site.droplet.boot_again();
-    };
-    a_reboot_changes_nothing(&mut site, posted, down);
-    assert_eq!(status(&site)["current"], view, "the same generation in the same slot");
+    a_reboot_changes_nothing(&mut site.droplet);
 }
 
-/// Kills each service once; gives how many messages have been stored.
-pub(crate) fn killed_services_come_back(site: &Site) -> u64 {
-    await_healthy(site, BACK);
-    let door = site.door();
-    let mut ledger = Ledger { door: &door, next: 1, stored: 0, unknown: 0 };
+/// Kills each service once, on a machine whose slot is blue.
+pub(crate) fn killed_services_come_back(machine: &dyn Machine) {
+    await_healthy(machine, machine.patience(60));
+    let door = door(machine);
+    let stored = await_count(machine, &door, BACK);
+    let mut ledger = Ledger { door: &door, next: FIRST_UPDATE, stored, unknown: 0 };
     for (name, process) in SERVICES {
         ledger.post_now();
-        let death = dies(site, name, process);
-        is_back(site, &mut ledger, name, death.since);
+        let death = dies(machine, name, process);
+        is_back(machine, &mut ledger, name, death.since);
         let (red, deaths) = (death.red.first(), death.deaths);
         println!(
             "{name} killed: back after {:.1} s; seen at death {deaths} as {red:?}",
@@ -69,28 +66,27 @@ pub(crate) fn killed_services_come_back(site: &Site) -> u64 {
         ledger.kept();
     }
     let since = Instant::now();
-    kill(site, CONTAINERD);
-    is_back(site, &mut ledger, "containerd", since);
+    kill(machine, CONTAINERD);
+    is_back(machine, &mut ledger, "containerd", since);
     ledger.kept();
     let last = ledger.post_now();
     await_processed(&door, last, BACK);
-    ledger.stored
 }
 
 /// Kills a process, or all that a command prints. What is dead just now has the number 0.
-fn kill(site: &Site, process: &str) {
-    site.droplet.sh(&format!("for pid in $({process}); do [ $pid = 0 ] || kill -9 $pid; done"));
+fn kill(machine: &dyn Machine, process: &str) {
+    machine.sh(&format!("for pid in $({process}); do [ $pid = 0 ] || kill -9 $pid; done"));
 }
 
 /// Healthy again, and what is posted is stored.
-fn is_back(site: &Site, ledger: &mut Ledger<'_>, name: &str, since: Instant) {
+fn is_back(machine: &dyn Machine, ledger: &mut Ledger<'_>, name: &str, since: Instant) {
     loop {
-        let last = status(site);
+        let last = status(machine);
         if is_healthy(&last) && ledger.post() {
             return;
         }
         let late = since.elapsed() > BACK;
-        assert!(!late, "{name} is not back: {:?}\n{}", red(&last), circumstances(&site.droplet));
+        assert!(!late, "{name} is not back: {:?}\n{}", red(&last), circumstances(machine));
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -110,9 +106,9 @@ impl Ledger<'_> {
         self.next += 1;
         let answer = post(self.door, self.next);
         if answer.is_ok() {
-            self.stored += 1
+            self.stored += 1;
         } else {
-            self.unknown += 1
+            self.unknown += 1;
         }
         answer.is_ok()
     }
@@ -144,17 +140,17 @@ struct Death {
 }
 
 /// Kills a process until `bundle status` has said, as text and as JSON, that the machine is degraded.
-fn dies(site: &Site, name: &str, process: &str) -> Death {
+fn dies(machine: &dyn Machine, name: &str, process: &str) -> Death {
     let (mut text, mut json) = (false, Vec::new());
     for deaths in 1..=DEATHS {
         let since = Instant::now();
-        kill(site, process);
+        kill(machine, process);
         while since.elapsed() < Duration::from_secs(2) {
             if json.is_empty() {
-                json = red(&status(site));
+                json = red(&status(machine));
             }
             if !text {
-                let said = site.bundle(&["status"]).out;
+                let said = machine.run_ok(&["bundle", "status"]);
                 text = said.contains("state    degraded") && said.contains(" red: ");
             }
             if text && !json.is_empty() {
@@ -173,28 +169,30 @@ fn a_worker_that_never_becomes_ready_is_no_release(site: &Site) {
     let switched = site.switch(&digest);
     assert_eq!(switched.code, 30, "{switched:?}");
     assert!(switched.err.contains("service worker: container `worker-green` starts"), "{switched:?}");
-    await_healthy(site, BACK);
+    await_healthy(&site.droplet, BACK);
 }
 
-/// The machine goes down and comes up, as `reboot` does it; the site serves again, with what was stored.
-pub(crate) fn a_reboot_changes_nothing(site: &mut Site, posted: u64, reboot: impl Fn(&mut Site)) {
-    let before = status(site)["record"].clone();
+/// The machine goes down and comes up; the site serves again, with what was stored.
+pub(crate) fn a_reboot_changes_nothing(machine: &mut dyn Machine) {
+    let before = status(machine);
+    let posted = await_count(machine, &door(machine), BACK);
     let containers = "docker ps --format '{{.Names}} {{.Image}} {{.Label \"bundle.release\"}}' | sort";
-    let running = site.droplet.sh(containers);
-    let (postgres, started) = (site.life("postgres"), Instant::now());
-    reboot(site);
-    let booted = started.elapsed();
-    let count = await_count(site, &site.door(), REBOOT.saturating_sub(booted));
+    let running = machine.sh(containers);
+    let boot = "cat /proc/sys/kernel/random/boot_id; docker inspect --format '{{.State.StartedAt}}' postgres";
+    let (life, began) = (machine.sh(boot), Instant::now());
+    machine.reboot();
+    let booted = began.elapsed();
+    let count = await_count(machine, &door(machine), REBOOT.saturating_sub(booted));
     println!(
         "reboot: down and up in {:.1} s, serving after {:.1} s",
         booted.as_secs_f64(),
-        started.elapsed().as_secs_f64()
+        began.elapsed().as_secs_f64()
     );
     assert_eq!(count, posted, "what was stored is stored");
-    let after = await_healthy(site, REBOOT.saturating_sub(started.elapsed()));
-    println!("reboot: healthy after {:.1} s", started.elapsed().as_secs_f64());
-    assert_eq!(after["record"], before, "the same generation");
-    assert_eq!(site.droplet.sh(containers), running, "the same containers of the same release");
-    assert_ne!(site.life("postgres"), postgres, "it did go down");
-    post(&site.door(), 1_000_000).unwrap();
+    let after = await_healthy(machine, REBOOT.saturating_sub(began.elapsed()));
+    println!("reboot: healthy after {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!((&after["record"], &after["current"]), (&before["record"], &before["current"]));
+    assert_eq!(machine.sh(containers), running, "the same containers of the same release");
+    assert_ne!(machine.sh(boot), life, "it did go down");
+    post(&door(machine), 2 * FIRST_UPDATE).unwrap();
 }

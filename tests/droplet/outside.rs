@@ -46,7 +46,7 @@ fn from_outside_what_the_profile_declares_is_open_and_nothing_else() {
     droplet.sh("systemctl restart docker");
     all_ports(droplet, DECLARED, "after a restart of Docker");
     assert!(!reaches(droplet, &direct), "nobody reaches a container behind its bridge");
-    await_healthy(&site, AGAIN);
+    await_healthy(droplet, AGAIN);
     assert_eq!(site.door().get("/readyz").unwrap().status, 200);
 
     metadata_service(droplet);

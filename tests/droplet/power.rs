@@ -5,20 +5,26 @@
 //! `BUNDLE_EXHAUSTIVE=1` draws a hundred, and makes a whole switch after each.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::builder::{door, status};
+use crate::machine::Machine;
 use crate::poster::Door;
-use crate::serving::{await_count, await_healthy, circumstances, first_switch, post, release, status};
+use crate::serving::{await_count, await_healthy, circumstances, first_switch, post, release};
 use crate::site::Site;
+use crate::slot::output;
 
-/// How long a machine may take to serve after its power came back.
-const SERVES: Duration = Duration::from_secs(60);
+/// How long a machine at full speed may take to serve after its power came back, in seconds.
+const SERVES: u64 = 60;
 
 /// Short waits: what is of interest is what happens between them.
 const SHORT: &str = "\n[switch]\ntrial = \"1s\"\nhealth = \"20s\"\ndrain = \"1s\"\n";
+
+/// The updates that are posted here are above all that others post.
+const FIRST_UPDATE: u64 = 1_000_000;
 
 /// Every how many cuts a switch is let come to its end.
 const WHOLE_EVERY: u64 = 5;
@@ -27,14 +33,22 @@ const WHOLE_EVERY: u64 = 5;
 fn a_machine_that_loses_its_processes_in_a_switch_is_whole_and_serves_after_the_next_boot() {
     let exhaustive = std::env::var_os("BUNDLE_EXHAUSTIVE").is_some();
     let mut site = Site::open();
-    cuts(&mut site, if exhaustive { 100 } else { 20 }, exhaustive, |site, _| {
-        site.droplet.kill();
-        site.droplet.boot_again();
-    });
+    let releases = ["a", "b"].map(|name| site.publish(&release(name, SHORT)));
+    first_switch(&site, &releases[0]);
+    let releases =
+        Releases { digests: releases, options: vec!["--repository".to_owned(), site.repository()] };
+    cuts(&mut site.droplet, releases, if exhaustive { 100 } else { 20 }, exhaustive);
 }
 
-/// Cuts `count` switches short with `cut`, which takes the power away and gives it back.
-pub(crate) fn cuts(site: &mut Site, count: u64, exhaustive: bool, cut: impl Fn(&mut Site, u64)) {
+/// Two releases, of which one is current.
+pub(crate) struct Releases {
+    pub(crate) digests: [String; 2],
+    /// What `bundle switch` is told besides.
+    pub(crate) options: Vec<String>,
+}
+
+/// Takes the power from `count` switches between two releases. After each, or every few, one comes to its end.
+pub(crate) fn cuts(machine: &mut dyn Machine, releases: Releases, count: u64, each: bool) {
     let seed = match std::env::var("BUNDLE_SEED") {
         Ok(seed) => seed.parse().expect("BUNDLE_SEED is a number"),
         Err(_) => u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap(),
@@ -42,45 +56,38 @@ pub(crate) fn cuts(site: &mut Site, count: u64, exhaustive: bool, cut: impl Fn(&
     println!("power: BUNDLE_SEED={seed} draws these moments again");
     let mut random = Random(seed);
     let mut tally = Tally::default();
-    let mut run = Run::begin(site);
+    let mut run = Run::begin(machine, releases);
     for number in 1..=count {
-        let share = random.share();
-        let moment = run.usual.mul_f64(share);
-        let other = run.other(site);
-        let before = Marks::of(site);
-        let mut switch =
-            site.droplet.command(&["bundle", "switch", &other, "--repository", &repository(site)]);
+        let moment = run.usual.mul_f64(random.share());
+        let before = Marks::of(machine);
+        let mut switch = run.switch(machine);
         let mut switch =
             switch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(moment);
         let ended = switch.try_wait().unwrap();
         let started = Instant::now();
-        cut(site, number);
+        machine.cut_power();
         switch.wait().unwrap();
+        machine.boot_again();
         let label = format!("cut {number} of seed {seed}, {moment:.1?} after its start");
-        let fell = run.is_whole(site, &before, &label);
+        let fell = run.is_whole(machine, &before, &label);
         println!(
             "power: {label}{}: {fell}, whole after {:.1} s",
             if ended.is_some() { " (it had ended)" } else { "" },
             started.elapsed().as_secs_f64()
         );
         tally.add(&fell);
-        if exhaustive || number % WHOLE_EVERY == 0 || number == count {
-            run.whole_switch(site);
-            run.is_whole(site, &Marks::none(), &format!("the switch after {label}"));
+        if each || number % WHOLE_EVERY == 0 || number == count {
+            run.whole_switch(machine);
+            run.is_whole(machine, &Marks::none(), &format!("the switch after {label}"));
         }
     }
     tally.print();
 }
 
-fn repository(site: &Site) -> String {
-    format!("{}/team/bundles", site.registry.host_port())
-}
-
 /// What stays the same from cut to cut.
 struct Run {
-    /// The two bundles.
-    bundles: [String; 2],
+    releases: Releases,
     /// How long a switch between them takes when nobody cuts it short.
     usual: Duration,
     /// The secret files, with owners, modes and sums.
@@ -90,43 +97,43 @@ struct Run {
 }
 
 impl Run {
-    /// Publishes two releases, switches to the first, to the second and back, and measures.
-    fn begin(site: &Site) -> Self {
-        let bundles = ["a", "b"].map(|name| site.publish(&release(name, SHORT)));
-        first_switch(site, &bundles[0]);
-        await_healthy(site, SERVES);
-        let door = site.door();
-        let mut run = Self { bundles, usual: Duration::ZERO, secrets: secrets(site), door, posted: 0 };
-        let times = [run.whole_switch(site), run.whole_switch(site)];
+    /// Switches to the second release and back, and measures.
+    fn begin(machine: &dyn Machine, releases: Releases) -> Self {
+        await_healthy(machine, machine.patience(SERVES));
+        let door = door(machine);
+        let posted = await_count(machine, &door, machine.patience(SERVES));
+        let mut run = Self { releases, usual: Duration::ZERO, secrets: secrets(machine), door, posted };
+        let times = [run.whole_switch(machine), run.whole_switch(machine)];
         // The shorter one: a cut after the end of a switch is worth little.
         run.usual = times[0].min(times[1]);
         println!("power: a whole switch takes {times:.1?}");
         run
     }
 
-    /// The bundle that is not current.
-    fn other(&self, site: &Site) -> String {
-        let current = text(&status(site)["record"]["bundle"]);
-        self.bundles.iter().find(|bundle| **bundle != current).unwrap().clone()
+    /// The command that switches to the release that is not current.
+    fn switch(&self, machine: &dyn Machine) -> Command {
+        let current = text(&status(machine)["record"]["bundle"]);
+        let other = self.releases.digests.iter().find(|digest| **digest != current).unwrap();
+        let options = self.releases.options.iter().map(String::as_str);
+        machine.command(&["bundle", "switch", other].into_iter().chain(options).collect::<Vec<_>>())
     }
 
-    /// Switches to the other bundle without a cut.
-    fn whole_switch(&self, site: &Site) -> Duration {
-        let other = self.other(site);
+    /// Switches to the other release without a cut.
+    fn whole_switch(&self, machine: &dyn Machine) -> Duration {
         let started = Instant::now();
-        let switched = site.switch(&other);
-        assert_eq!(switched.code, 0, "{switched:?}\n{}", circumstances(&site.droplet));
+        let switched = output(self.switch(machine).stdin(Stdio::null()));
+        assert!(switched.status.success(), "{switched:?}\n{}", circumstances(machine));
         started.elapsed()
     }
 
     /// Asserts that the machine is whole after a cut; gives where in the switch it fell, as the journal tells.
-    fn is_whole(&mut self, site: &Site, before: &Marks, label: &str) -> Fell {
-        let count = await_count(site, &self.door, SERVES);
+    fn is_whole(&mut self, machine: &dyn Machine, before: &Marks, label: &str) -> Fell {
+        let count = await_count(machine, &self.door, machine.patience(SERVES));
         assert_eq!(count, self.posted, "{label}: what was stored is stored");
         self.posted += 1;
-        post(&self.door, self.posted).unwrap_or_else(|why| panic!("{label}: {why}"));
-        let status = await_healthy(site, SERVES);
-        let fell = before.cut(site);
+        post(&self.door, FIRST_UPDATE + self.posted).unwrap_or_else(|why| panic!("{label}: {why}"));
+        let status = await_healthy(machine, machine.patience(SERVES));
+        let fell = before.cut(machine);
 
         let record = &status["record"];
         let bundle = text(&record["bundle"]);
@@ -136,20 +143,20 @@ impl Run {
                 let promised = if committed { fell.to } else { fell.from };
                 assert_eq!(generation, promised, "{label}: the journal promised another one: {status:#}");
             }
-            None => assert!(self.bundles.contains(&bundle), "{label}: {status:#}"),
+            None => assert!(self.releases.digests.contains(&bundle), "{label}: {status:#}"),
         }
         assert_eq!(record["outcome"], "good", "{label}: {status:#}");
         assert_eq!(status["last_good"], status["current"], "{label}: {status:#}");
-        let fault = self.fault(site, &text(&status["current"]["slot"]), generation, &bundle);
-        assert!(fault.is_empty(), "{label}: {fell}: {fault:#?}\n{}", circumstances(&site.droplet));
+        let fault = self.fault(machine, &text(&status["current"]["slot"]), generation, &bundle);
+        assert!(fault.is_empty(), "{label}: {fell}: {fault:#?}\n{}", circumstances(machine));
         fell
     }
 
     /// What is not as it is on a machine that was never cut off.
-    fn fault(&self, site: &Site, slot: &str, generation: u64, bundle: &str) -> Vec<String> {
+    fn fault(&self, machine: &dyn Machine, slot: &str, generation: u64, bundle: &str) -> Vec<String> {
         let idle = if slot == "blue" { "green" } else { "blue" };
         let file = format!("/var/lib/bundle/bundles/{}", bundle.trim_start_matches("sha256:"));
-        let manifest: Value = serde_json::from_str(&site.droplet.run_ok(&["cat", &file])).unwrap();
+        let manifest: Value = serde_json::from_str(&machine.run_ok(&["cat", &file])).unwrap();
         let release = text(&manifest["release"]);
         let container = |name: &str, release: &str| format!("{name} {release} unless-stopped\n");
         let running = [
@@ -159,7 +166,7 @@ impl Run {
             container(&format!("worker-{slot}"), &release),
         ]
         .concat();
-        let said = site.droplet.sh(QUESTIONS);
+        let said = machine.sh(QUESTIONS);
         let said: BTreeMap<_, _> = said.split("\n== ").filter_map(|part| part.split_once('\n')).collect();
         let expected = [
             ("current", format!("generations/{generation}/{slot}\n")),
@@ -183,7 +190,7 @@ impl Run {
                 faults.push(format!("{question}: {said:?}, not {expected:?}"));
             }
         }
-        let secrets = secrets(site);
+        let secrets = secrets(machine);
         if secrets != self.secrets {
             faults.push(format!("secrets: {secrets}, not {}", self.secrets));
         }
@@ -223,8 +230,8 @@ fn sorted(lines: &[String]) -> String {
     lines.concat()
 }
 
-fn secrets(site: &Site) -> String {
-    site.droplet.sh("findmnt --noheadings --output FSTYPE /run/bundle/secrets; cd /run/bundle/secrets; \
+fn secrets(machine: &dyn Machine) -> String {
+    machine.sh("findmnt --noheadings --output FSTYPE /run/bundle/secrets; cd /run/bundle/secrets; \
          find . -type f -printf '%p %m %U %G ' -exec sha256sum {} \\; | sort")
 }
 
@@ -246,8 +253,8 @@ struct Fell {
 }
 
 impl Marks {
-    fn of(site: &Site) -> Self {
-        Self(Some(transactions(site).last().map_or(0, |line| line["txn"].as_u64().unwrap())))
+    fn of(machine: &dyn Machine) -> Self {
+        Self(Some(transactions(machine).last().map_or(0, |line| line["txn"].as_u64().unwrap())))
     }
 
     /// For a switch that was not cut short.
@@ -256,8 +263,8 @@ impl Marks {
     }
 
     /// Reads in the journal where the cut fell since this mark was made.
-    fn cut(&self, site: &Site) -> Fell {
-        let lines = transactions(site);
+    fn cut(&self, machine: &dyn Machine) -> Fell {
+        let lines = transactions(machine);
         let last = lines.last().map_or(0, |line| line["txn"].as_u64().unwrap());
         if self.0.is_none_or(|before| before == last) {
             return Fell { phase: "before the journal".to_owned(), committed: None, from: 0, to: 0 };
@@ -278,8 +285,8 @@ impl Marks {
 }
 
 /// The journal's lines, without their sums.
-fn transactions(site: &Site) -> Vec<Value> {
-    let text = site.droplet.sh("tr -d '\\0' </var/lib/bundle/journal");
+fn transactions(machine: &dyn Machine) -> Vec<Value> {
+    let text = machine.sh("tr -d '\\0' </var/lib/bundle/journal");
     let json = text.lines().filter_map(|line| line.split_once(' '));
     json.map(|(_, json)| serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}")))
         .collect()
@@ -321,7 +328,7 @@ impl Tally {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): a few lines, and the same
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): a few lines, and the same
 /// numbers for the same seed for ever.
 struct Random(u64);
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::builder::status;
 use crate::machine::Machine;
 use crate::poster::Door;
 use crate::site::Site;
@@ -28,13 +29,6 @@ pub(crate) fn first_switch(site: &Site, digest: &str) {
     println!("switch 0 → 1: {:.1} s", started.elapsed().as_secs_f64());
 }
 
-/// `bundle status --json`.
-pub(crate) fn status(site: &Site) -> Value {
-    let said = site.bundle(&["--json", "status"]);
-    assert_eq!(said.code, 0, "{said:?}");
-    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
-}
-
 /// Whether `bundle status` says that all is well and nothing pending.
 pub(crate) fn is_healthy(status: &Value) -> bool {
     status["degraded"] == false
@@ -49,21 +43,21 @@ pub(crate) fn red(status: &Value) -> Vec<String> {
 }
 
 /// Waits until the status is healthy; gives it.
-pub(crate) fn await_healthy(site: &Site, limit: Duration) -> Value {
+pub(crate) fn await_healthy(machine: &dyn Machine, limit: Duration) -> Value {
     let started = Instant::now();
     loop {
-        let last = status(site);
+        let last = status(machine);
         if is_healthy(&last) {
             return last;
         }
         let late = started.elapsed() > limit;
-        assert!(!late, "not healthy after {limit:?}: {last:#}\n{}", circumstances(&site.droplet));
+        assert!(!late, "not healthy after {limit:?}: {last:#}\n{}", circumstances(machine));
         std::thread::sleep(PAUSE);
     }
 }
 
 /// Waits until the door answers with the number of messages; gives it.
-pub(crate) fn await_count(site: &Site, door: &Door, limit: Duration) -> u64 {
+pub(crate) fn await_count(machine: &dyn Machine, door: &Door, limit: Duration) -> u64 {
     let started = Instant::now();
     loop {
         let last = match door.get("/messages/count") {
@@ -71,7 +65,7 @@ pub(crate) fn await_count(site: &Site, door: &Door, limit: Duration) -> u64 {
             last => last,
         };
         let late = started.elapsed() > limit;
-        assert!(!late, "no answer after {limit:?}: {last:?}\n{}", circumstances(&site.droplet));
+        assert!(!late, "no answer after {limit:?}: {last:?}\n{}", circumstances(machine));
         std::thread::sleep(PAUSE);
     }
 }

@@ -144,6 +144,11 @@ cpus = "0"
         built.out.trim().to_owned()
     }
 
+    /// Where its bundles are.
+    pub(crate) fn repository(&self) -> String {
+        format!("{}/team/bundles", self.registry.host_port())
+    }
+
     /// Switches to a bundle by its own digest.
     pub(crate) fn switch(&self, digest: &str) -> Ran {
         self.bundle(&[

@@ -71,14 +71,20 @@ fn no_secret_stands_where_it_does_not_belong() {
     said.push(site.bundle(&["rollback"]));
     let codes: Vec<_> = said.iter().map(|ran| ran.code).collect();
     assert_eq!(codes, [0, 0, 30, 0], "{said:?}");
-    let spoken = said.iter().map(|ran| format!("{}{}", ran.out, ran.err)).collect::<String>();
+    let spoken = said.iter().flat_map(|ran| [ran.out.as_str(), ran.err.as_str()]).collect::<String>();
 
-    let needles = needles(&site.droplet, &first);
+    let needles = nothing_secret_stands_anywhere(&site.droplet, &first, &spoken);
+    a_planted_value_is_found(&site, &needles);
+}
+
+/// Looks on a machine for all its values of the secrets that a bundle names, and in what its commands printed.
+pub(crate) fn nothing_secret_stands_anywhere(machine: &dyn Machine, digest: &str, spoken: &str) -> Needles {
+    let needles = needles(machine, digest);
     println!("words: {} forms of {} values are looked for", needles.forms.len(), needles.values.len());
     let told = needles.forms.iter().filter(|(_, form)| spoken.contains(form.as_str())).collect::<Vec<_>>();
     assert!(told.is_empty(), "the commands printed {told:?}");
-    assert_eq!(found(&site.droplet), Vec::<String>::new());
-    a_planted_value_is_found(&site, &needles);
+    assert_eq!(found(machine), Vec::<String>::new());
+    needles
 }
 
 fn feed(site: &Site, value: &str) -> Ran {
@@ -87,7 +93,7 @@ fn feed(site: &Site, value: &str) -> Ran {
 }
 
 /// The forms of all secrets, which a file in the droplet holds too.
-struct Needles {
+pub(crate) struct Needles {
     /// Name and value.
     values: Vec<(String, String)>,
     /// Name of the secret, and what is looked for.
@@ -113,7 +119,7 @@ fn needles(droplet: &dyn Machine, digest: &str) -> Needles {
         .flat_map(|(name, value)| forms(value).into_iter().map(move |form| (name.clone(), form)))
         .collect();
     assert!(forms.iter().all(|(_, form)| form.len() >= 12), "too short to look for");
-    let lines = forms.iter().map(|(_, form)| format!("{form}\n")).collect::<String>();
+    let lines = forms.iter().flat_map(|(_, form)| [form.as_str(), "\n"]).collect::<String>();
     droplet.write_file(NEEDLES, lines.as_bytes(), 0o600);
     Needles { values, forms }
 }
