@@ -232,12 +232,12 @@ fn a_door_that_shuts_opens_again(fleet: &Fleet) {
     let breaks = "until grep -q '\"phase\":\"confirm\"' /var/lib/bundle/lock; do sleep 0.1; done
                   for process in /proc/[0-9]*; do
                       if tr '\\0' ' ' <$process/cmdline | grep -q '^sshd-session: root'; then
-                          kill ${process#/proc/}
+                          kill ${process#/proc/} || true
                       fi
                   done";
     let (lost, json) = std::thread::scope(|scope| {
         let broken = scope.spawn(|| fleet.droplets[0].sh(breaks));
-        let ended = fleet.deploy(&shut, &["--confirm", "15"]);
+        let ended = fleet.deploy(&shut, &["--confirm", "5"]);
         broken.join().unwrap();
         ended
     });
@@ -249,7 +249,7 @@ fn a_door_that_shuts_opens_again(fleet: &Fleet) {
     fleet.overlay(&release("stopped"));
     let mut command =
         fleet.command(&["deploy", "droplet", "--registry-ca", "ca.pem", "--host", &fleet.name(1)]);
-    command.args(["--confirm", "15", "--host", &fleet.name(0)]).process_group(0);
+    command.args(["--confirm", "5", "--host", &fleet.name(0)]).process_group(0);
     let deploy = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     fleet.droplets[0].sh("until grep -q '\"phase\":\"slot\"' /var/lib/bundle/lock; do sleep 0.1; done");
     let group = rustix::process::Pid::from_child(&deploy);

@@ -15,6 +15,8 @@ use crate::store::View;
 
 /// How often a lost droplet is looked for, and a busy one asked again.
 const PAUSE: Duration = Duration::from_secs(3);
+/// How long after a connection that failed the next is tried: a firewall of ours lets an address try ten in a minute.
+const RETRY: Duration = Duration::from_secs(6);
 /// How long a droplet may be busy with something else: its own first boot, most likely.
 const BUSY: Duration = Duration::from_mins(3);
 /// What a switch may take besides waiting for the confirmation, when nobody sees any more how far it is.
@@ -126,7 +128,7 @@ impl Host<'_> {
             if began.elapsed() > limit {
                 return;
             }
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(RETRY);
         }
         self.tell("not confirmed, because the deploy was stopped: it goes back by itself");
     }
@@ -141,7 +143,7 @@ impl Host<'_> {
         ));
         while !self.stopped() && began.elapsed() < limit {
             std::thread::sleep(PAUSE);
-            let Ok(seen) = look(self.ssh, self.to, Connection::Fresh) else { continue };
+            let Ok(seen) = look(self.ssh, self.to, Connection::Any) else { continue };
             if seen.pending {
                 continue;
             }

@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     hosts: Vec<Destination>,
     /// Hand in the secret NAME, whose value FILE holds; once for each
     #[arg(long = "secret", value_name = "NAME=FILE")]
-    secrets: Vec<Named>,
+    secrets: Vec<String>,
     /// Hand in every secret of the bundle of which this directory has a file of its name
     #[arg(long = "secrets", value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -81,7 +81,10 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 
 fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
-    let values = values::read(bundle.manifest(), &arguments.secrets, arguments.directory.as_deref())?;
+    // Not by the parser of the command line, which quotes what it refuses.
+    let named: Result<Vec<Named>, _> = arguments.secrets.iter().map(|text| text.parse()).collect();
+    let named = named.map_err(|why| Failure::new(Code::Input, format!("`--secret`: {why}")))?;
+    let values = values::read(bundle.manifest(), &named, arguments.directory.as_deref())?;
     let layout = keep(context, &bundle)?;
     let seen = look_at_all(ssh, &arguments.hosts, bundle.manifest(), &values)?;
     let mut missing = Vec::new();

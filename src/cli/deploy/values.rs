@@ -57,7 +57,8 @@ pub(super) fn read(
         for name in of_operator(manifest) {
             let file = directory.join(name.as_str());
             if file.try_exists().unwrap_or(true) {
-                values.insert(name.clone(), value(name, &file)?);
+                let shown = format!("of `{name}` in `{}`", file.display());
+                values.insert(name.clone(), value(&shown, &file)?);
             }
         }
         others(manifest, directory)?;
@@ -67,7 +68,9 @@ pub(super) fn read(
             let message = format!("the bundle has no secret `{name}` that an operator sends");
             return Err(Failure::new(Code::Input, message).hint("`bundle show PROFILE` lists its secrets"));
         }
-        values.insert(name.clone(), value(name, file)?);
+        // Not quoted either: somebody may have written the value where a file is named.
+        let shown = format!("in the file that is named for `{name}`");
+        values.insert(name.clone(), value(&shown, file)?);
     }
     Ok(values)
 }
@@ -91,26 +94,26 @@ fn others(manifest: &Manifest, directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn value(name: &SecretName, path: &Path) -> Result<SecretValue, Failure> {
-    let shown = path.display();
-    let refuse = |why: String| Failure::new(Code::Input, format!("the value of `{name}` in `{shown}` {why}"));
-    let file = fs::File::open(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let meta = file.metadata().map_err(|error| refuse(format!("cannot be looked at: {error}")))?;
+/// The value that a file holds; `shown` says which, in a failure.
+fn value(shown: &str, path: &Path) -> Result<SecretValue, Failure> {
+    let refuse = |why: &str| Failure::new(Code::Input, format!("the value {shown} {why}"));
+    let file = fs::File::open(path).map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+    let meta = file.metadata().map_err(|error| refuse(&format!("cannot be looked at: {error}")))?;
     if meta.is_dir() {
-        return Err(refuse("is a directory".to_owned()));
+        return Err(refuse("is a directory"));
     }
     // A pipe of the shell's is nobody else's to open.
     if meta.is_file() && meta.permissions().mode() & 0o004 != 0 {
-        return Err(refuse("can be read by everybody".to_owned()).hint(format!("chmod 600 '{shown}'")));
+        return Err(refuse("can be read by everybody").hint("`chmod 600` makes it yours alone"));
     }
     let mut text = String::new();
     let read = file.take(LONGEST + 1).read_to_string(&mut text);
-    read.map_err(|error| refuse(format!("cannot be read as text: {error}")))?;
+    read.map_err(|error| refuse(&format!("cannot be read as text: {error}")))?;
     let value = SecretValue::new(&text);
     if text.len() as u64 > LONGEST {
-        return Err(refuse("is longer than 64 KiB".to_owned()));
+        return Err(refuse("is longer than 64 KiB"));
     }
-    if value.expose().is_empty() { Err(refuse("is empty".to_owned())) } else { Ok(value) }
+    if value.expose().is_empty() { Err(refuse("is empty")) } else { Ok(value) }
 }
 
 #[cfg(test)]
@@ -163,6 +166,12 @@ mod tests {
             let error = text.parse::<Named>().unwrap_err();
             assert!(error.contains(words) && !error.contains("hunter2"), "{error}");
         }
+        let mistaken: Named = "token=hunter2".parse().unwrap();
+        let failure = read(&manifest(), &[mistaken], None).unwrap_err().render();
+        assert!(
+            failure.contains("named for `token` cannot be read") && !failure.contains("hunter2"),
+            "{failure}"
+        );
         let unknown: Named = "postgres=/dev/null".parse().unwrap();
         assert!(read(&manifest(), &[unknown], None).unwrap_err().render().contains("no secret `postgres`"));
     }
