@@ -136,9 +136,8 @@ const LAST: u64 = 253_402_214_400;
 /// The first certificate of a PEM file.
 fn first(path: &Path) -> Result<Result<Certificate, String>, StoreError> {
     let Some(bytes) = durable::read(path)? else { return Ok(Err("it is not there".to_owned())) };
-    let der = match CertificateDer::from_pem_slice(&bytes) {
-        Ok(der) => der,
-        Err(_) => return Ok(Err("there is no certificate in it".to_owned())),
+    let Ok(der) = CertificateDer::from_pem_slice(&bytes) else {
+        return Ok(Err("there is no certificate in it".to_owned()));
     };
     Ok(Certificate::from_der(&der).map_err(|error| error.to_string()))
 }

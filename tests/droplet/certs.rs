@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
 use serde_json::Value;
@@ -75,6 +75,9 @@ fn what_serves_on_443_is_what_the_machine_says_that_serves() {
     assert!(said["serves"]["days_left"].as_u64().unwrap() > 3000, "{said}");
     assert!(notes(&said).contains("do not trust"), "{said}");
     println!("{}", site.bundle(&["certs"]).out);
+    let started = Instant::now();
+    site.droplet.sh("for i in 1 2 3 4 5 6 7 8 9 10; do bundle certs >/dev/null; done");
+    println!("`bundle certs` takes {:?}: the process and a handshake", started.elapsed() / 10);
     assert!(site.bundle(&["status"]).out.contains("placeholder"));
 
     for path in ["/webhook", "/.bundle/backend/health"] {

@@ -61,7 +61,7 @@ struct Pace {
 }
 
 /// Runs a command of `bundle` and looks at it from all sides. What its children take is not its own: hence the kernel's
-/// word for the one process while it lives (`VmHWM`, proc_pid_status(5)).
+/// word for the one process while it lives (`VmHWM`, see `proc_pid_status(5)`).
 fn run(site: &Site, what: &str, arguments: &[&str]) -> Pace {
     let watched = r#"
         bundle "$@" & pid=$!; peak=0
@@ -75,7 +75,7 @@ fn run(site: &Site, what: &str, arguments: &[&str]) -> Pace {
     let mut steps = Steps::of(child.stderr.take().unwrap());
     let output = child.wait_with_output().unwrap();
     let whole = started.elapsed();
-    steps.to_the_end();
+    steps.await_end();
     let seen = onlooker.saw();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{what}");

@@ -31,13 +31,13 @@ impl Steps {
             if let Some((when, _)) = self.seen.iter().find(|(_, line)| line.contains(step)) {
                 return *when;
             }
-            let next = self.lines.recv_timeout(Duration::from_secs(120));
+            let next = self.lines.recv_timeout(Duration::from_mins(2));
             self.seen.push(next.unwrap_or_else(|_| panic!("no step `{step}` in {:#?}", self.seen)));
         }
     }
 
     /// Waits until there are no more.
-    pub(crate) fn to_the_end(&mut self) {
+    pub(crate) fn await_end(&mut self) {
         self.seen.extend(self.lines.iter());
     }
 }
