@@ -20,7 +20,7 @@ use crate::machine::{Machine, Snapshot, copy};
 use crate::mirror::Mirror;
 use crate::seed::{Options, remove_if_there};
 use crate::slot::{Slot, output, script, stdout, tree};
-use crate::ssh::{Login, make_key};
+use crate::ssh::make_key;
 use crate::stock::{Stock, hosts, seed_files, seed_path};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -175,11 +175,6 @@ impl Droplet {
     /// See [`Machine::copy_in`].
     pub(crate) fn copy_in(&self, from: &Path, to: &str) {
         Machine::copy_in(self, from, to);
-    }
-
-    /// See [`Machine::login`].
-    pub(crate) fn login(&self, user: &str) -> Login {
-        Machine::login(self, user)
     }
 
     fn machine(&self) -> &Boot {

@@ -84,10 +84,11 @@ impl Vm {
         let file = |name: &str| state.join(name).display().to_string();
         let mut qemu = in_cgroup(&self.slot);
         qemu.args(["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max"]);
+        // Page tables of five levels and virtualisation within only cost an emulator time.
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max,la57=off,svm=off"]);
         qemu.args(["-m", &self.options.memory.to_string()]);
         qemu.arg("-kernel").arg(self.stock.kernel()).arg("-initrd").arg(self.stock.initrd());
-        qemu.args(["-append", "root=LABEL=root rw console=ttyS0 net.ifnames=0 panic=-1"]);
+        qemu.args(["-append", "root=LABEL=root rw quiet console=ttyS0 net.ifnames=0 panic=-1"]);
         qemu.args(["-drive", &format!("file={},if=virtio,format=raw,cache=unsafe", file("disk.img"))]);
         qemu.args(["-drive", &format!("file={},if=virtio,format=raw,readonly=on", file("seed.iso"))]);
         let wire = self.slot.wire();
