@@ -16,7 +16,7 @@ use crate::image;
 use crate::machine::{Machine, Size, Snapshot, boot};
 use crate::registry::Registry;
 use crate::seed::Options;
-use crate::slot::{describe, output, stdout, sweep};
+use crate::slot::{describe, output, places, stdout, sweep};
 
 /// Everything by which a droplet could outlive itself on this machine.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl Traces {
         let state = self.state.to_str().unwrap();
         found.extend(mounts.lines().filter(|line| line.contains(state)).map(|line| format!("mount {line}")));
         let cgroup = format!("/bundle-test-{}/", self.number);
+        let mirror = format!("10.213.{}.1:80\0", self.number);
         for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()) {
             let name = process.file_name().unwrap().to_string_lossy().into_owned();
             if !name.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -60,7 +61,10 @@ impl Traces {
             }
             let inside = namespaces(&name).intersection(&self.namespaces).next().is_some();
             let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-            if inside || cgroups.contains(&cgroup) {
+            let cgroups = cgroups.lines().any(|line| format!("{line}/").contains(&cgroup));
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            let serves = String::from_utf8_lossy(&arguments).contains(&mirror);
+            if inside || cgroups || serves {
                 let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
                 found.push(format!("process {name} {}", command.trim()));
             }
@@ -399,4 +403,37 @@ fn a_virtual_machine_is_a_droplet_with_a_kernel_of_its_own() {
     let snapshot = vm.snapshot();
     drop(vm);
     starts_again_from(&snapshot, Size::Virtual);
+}
+
+#[test]
+fn a_virtual_machine_leaves_no_trace_when_its_test_is_killed() {
+    let name = "selftest::a_virtual_machine_leaves_no_trace_when_its_test_is_killed";
+    if std::env::var_os("BUNDLE_TEST_VICTIM").is_some() {
+        let vm = boot(Size::Virtual, &Options::stock("#cloud-config\n{}\n"));
+        panic!("nobody killed this test within {:?}", vm.boot_time());
+    }
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env("BUNDLE_TEST_VICTIM", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.into_iter().find(|line| line.starts_with("vm ")).expect("the victim says its number");
+    let number: u8 = line.split([' ', ':']).nth(1).unwrap().parse().unwrap();
+    let (state, cgroup) = places(number);
+    let console = state.join("serial.log");
+    // The kernel has spoken.
+    while fs::metadata(&console).map_or(0, |log| log.len()) == 0 {
+        sleep(Duration::from_millis(100));
+    }
+    let traces =
+        Traces { number, state, cgroup, wire: format!("bundle{number}"), namespaces: BTreeSet::new() };
+    let found = traces.found().join("\n");
+    for part in ["directory", "link", "qemu-system-x86", "busybox"] {
+        assert!(found.contains(part), "{part} is not seen: {found}");
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    traces.are_gone();
 }
