@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # `cache` is of the script that reads this in
 # Part of tests/setup, which reads this in: the stock machines, as a cloud provider's images have them, and the
 # package mirror they see. Nothing of this project is in them.
 #
