@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::machine::{Machine, Snapshot, copy};
+use crate::machine::{COMPLAINTS, Machine, Snapshot, copy};
 use crate::mirror::Mirror;
 use crate::seed::{Options, remove_if_there};
 use crate::slot::{Slot, output, script, stdout, tree};
@@ -267,11 +267,9 @@ impl Droplet {
         }
     }
 
-    /// What a person wants to read when something is wrong: failed units, waiting jobs, warnings.
+    /// See [`COMPLAINTS`], and what the log has.
     fn complaints(&self) -> String {
-        let script = "systemctl --failed --no-legend --plain; systemctl list-jobs --no-legend --plain; \
-                      journalctl --boot --no-pager --quiet --priority=warning --lines=40";
-        let output = self.run(&["sh", "-c", script]);
+        let output = self.run(&["sh", "-c", COMPLAINTS]);
         format!(
             "{}{}{}",
             self.log(),

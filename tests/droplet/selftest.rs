@@ -321,9 +321,6 @@ fn a_virtual_machine_is_a_droplet_with_a_kernel_of_its_own() {
     vm.boot_again();
     println!("answers, after a loss of power, after {:.1?}", vm.boot_time());
     assert_eq!(vm.sh("cat /srv/synced /srv/ran"), "synced\nran\n");
-    vm.reboot();
-    println!("answers, after a reboot in order, after {:.1?}", vm.boot_time());
-
     let snapshot = vm.snapshot();
     drop(vm);
     starts_again_from(&snapshot, Size::Virtual);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::machine::{Machine, Snapshot, copy};
+use crate::machine::{COMPLAINTS, Machine, Snapshot, copy};
 use crate::mirror::Mirror;
 use crate::seed::{Options, Seed};
 use crate::slot::{Slot, cannot_run, describe, output, stdout};
@@ -254,9 +254,7 @@ impl Machine for Vm {
     }
 
     fn complaints(&self) -> String {
-        let script = "systemctl --failed --no-legend --plain; systemctl list-jobs --no-legend --plain; \
-                      journalctl --boot --no-pager --quiet --priority=warning --lines=40";
-        let output = self.run(&["sh", "-c", script]);
+        let output = self.run(&["sh", "-c", COMPLAINTS]);
         format!("{}{}", self.console(), String::from_utf8_lossy(&output.stdout))
     }
 
