@@ -67,7 +67,7 @@ complain() {
 }
 
 settle() {
-	[ "$times" -le 1 ] || say "the same $((times - 1)) times more: $complaint"
+	[ "$times" -le 1 ] || say "again, $((times - 1)) times: $complaint"
 	times=0
 	complaint=
 }

@@ -81,30 +81,29 @@ pub fn fill(user_data: &str, bundle: Digest, activator: Digest) -> String {
 fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Result<String, Refused> {
     let mut files = Vec::new();
     // Docker reads it when it starts for the first time.
-    files.push(file("/etc/docker/daemon.json", "0644", docker::settings()?));
+    files.push(file("/etc/docker/daemon.json", "0644", &docker::settings()?));
     if let Some(ca) = &registry.ca {
         let hosts: BTreeSet<&str> = [&*registry.repository, registry.activator_repository()].map(host).into();
-        files.extend(
-            hosts.iter().map(|host| file(&format!("/etc/docker/certs.d/{host}/ca.crt"), "0644", ca.clone())),
-        );
+        files
+            .extend(hosts.iter().map(|host| file(&format!("/etc/docker/certs.d/{host}/ca.crt"), "0644", ca)));
     }
     if let Some(docker) = &spec.docker_repository {
-        files.push(file("/etc/apt/keyrings/docker.asc", "0644", docker.key.clone()));
+        files.push(file("/etc/apt/keyrings/docker.asc", "0644", &docker.key));
         files.push(file(
             "/etc/apt/sources.list.d/docker.sources",
             "0644",
-            sources(docker, spec.droplet.release)?,
+            &sources(docker, spec.droplet.release)?,
         ));
     }
-    files.push(file("/etc/bundle/registry.toml", "0644", registry_toml(registry)?));
-    files.push(file("/etc/bundle/bootstrap.conf", "0644", settings(spec, registry)?));
+    files.push(file("/etc/bundle/registry.toml", "0644", &registry_toml(registry)?));
+    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry)?));
     if let Some(ground) = ground {
         let ground = String::from_utf8(ground).map_err(|error| Refused(error.to_string()))?;
-        files.push(file("/etc/bundle/ground.nft", "0644", ground));
-        files.push(file("/etc/systemd/system/bundle-ground.service", "0644", GROUND_UNIT.to_owned()));
+        files.push(file("/etc/bundle/ground.nft", "0644", &ground));
+        files.push(file("/etc/systemd/system/bundle-ground.service", "0644", GROUND_UNIT));
     }
-    files.push(file("/etc/systemd/system/bundle-bootstrap.service", "0644", BOOTSTRAP_UNIT.to_owned()));
-    files.push(file("/usr/local/sbin/bundle-bootstrap", "0755", BOOTSTRAP.to_owned()));
+    files.push(file("/etc/systemd/system/bundle-bootstrap.service", "0644", BOOTSTRAP_UNIT));
+    files.push(file("/usr/local/sbin/bundle-bootstrap", "0755", BOOTSTRAP));
     let document = json!({
         // A list reaches the program as it is, without a shell.
         "runcmd": [["/usr/local/sbin/bundle-bootstrap", "--start"]],
@@ -116,7 +115,7 @@ fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Resul
 
 /// An entry of `write_files`. The mode is a string, quoted: a number would be read as a decimal one; the owner is root,
 /// who exists when files are written (cloud-init documentation, module "Write Files").
-fn file(path: &str, permissions: &str, content: String) -> Value {
+fn file(path: &str, permissions: &str, content: &str) -> Value {
     json!({ "path": path, "owner": "root:root", "permissions": permissions, "content": content })
 }
 

@@ -101,19 +101,6 @@ user = "1000:1000"
         text.replace("longest_pause='60'", "longest_pause='2'").replace("first_pause='2'", "first_pause='1'")
     }
 
-    fn options(&self, user_data: &str) -> Options {
-        let seed = "/var/lib/cloud/seed/nocloud";
-        Options::default().seed(format!("{seed}/meta-data"), 0o644, "instance-id: one\n").seed(
-            format!("{seed}/user-data"),
-            0o644,
-            user_data,
-        )
-    }
-
-    fn boot(&self, user_data: &str, codes: &str) -> Droplet {
-        Droplet::boot(&self.options(user_data).seed("/root/codes", 0o644, codes))
-    }
-
     /// The file in which the registry keeps the activator's bytes.
     fn blob(&self) -> PathBuf {
         let lock = fs::read_to_string(self.path("bundle.lock")).unwrap();
@@ -121,6 +108,15 @@ user = "1000:1000"
         let path = format!("registry/storage/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]);
         self.path(&path)
     }
+}
+
+/// The prepared tree, which has all packages, with this user-data and these exit codes for the stand-in.
+fn prepared(user_data: &str, codes: &str) -> Options {
+    let seed = "/var/lib/cloud/seed/nocloud";
+    Options::default()
+        .seed(format!("{seed}/meta-data"), 0o644, "instance-id: one\n")
+        .seed(format!("{seed}/user-data"), 0o644, user_data)
+        .seed("/root/codes", 0o644, codes)
 }
 
 fn state(droplet: &Droplet) -> String {
@@ -142,7 +138,7 @@ fn a_droplet_with_nothing_but_user_data_fetches_the_activator_and_hands_over() {
     let yard = Yard::pushed();
     let user_data = yard.user_data();
     println!("user-data: {} bytes", user_data.len());
-    let mut droplet = yard.boot(&user_data, "0\n");
+    let mut droplet = Droplet::boot(&prepared(&user_data, "0\n"));
     eprintln!("booted in {:?}\n{}", droplet.boot_time(), log(&droplet));
     assert_eq!(cloud_init(&droplet), ("status: done".to_owned(), Some(0)));
     assert_eq!(state(&droplet), "done");
@@ -220,16 +216,20 @@ fn a_machine_that_loses_power_among_its_packages_goes_on_when_it_is_back() {
 /// Starts the unit once more, without the activator if `fresh`, and gives state and message when it has come to one at
 /// which it ends.
 fn again(droplet: &Droplet, fresh: bool, codes: &str) -> (String, String) {
+    restart(droplet, fresh, codes);
+    outcome(droplet)
+}
+
+fn restart(droplet: &Droplet, fresh: bool, codes: &str) {
     let fresh = if fresh { "/usr/local/bin/bundle" } else { "" };
     droplet.sh(&format!(
         "rm -f /root/calls /var/lib/bundle/first-boot {fresh}; echo '{codes}' | tr ' ' '\\n' >/root/codes"
     ));
     droplet.sh("systemctl restart bundle-bootstrap.service");
-    outcome(droplet)
 }
 
 fn outcome(droplet: &Droplet) -> (String, String) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     loop {
         let text = droplet.sh("cat /var/lib/bundle/first-boot 2>/dev/null || :");
         let field = |name: &str| {
@@ -253,19 +253,7 @@ fn calls(droplet: &Droplet) -> usize {
 fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says() {
     let mut yard = Yard::pushed();
     let user_data = yard.user_data();
-    let options = yard.options(&user_data).seed("/root/codes", 0o644, "40\n");
-    yard.registry.stop();
-    let droplet = std::thread::scope(|scope| {
-        let droplet = scope.spawn(|| Droplet::boot(&options));
-        sleep(Duration::from_secs(15));
-        yard.registry.start_again();
-        droplet.join().unwrap()
-    });
-    let said = log(&droplet);
-    println!("{said}");
-    assert_eq!(said.matches("no connection to the registry").count(), 1, "{said}");
-    assert!(said.contains("times more: connect"), "{said}");
-
+    let droplet = Droplet::boot(&prepared(&user_data, "40\n"));
     // A machine that waits for secrets has done its part; whoever sends the last one starts the unit again.
     assert_eq!(cloud_init(&droplet), ("status: done".to_owned(), Some(0)));
     let waits = ("waiting-for-secrets".to_owned(), "the stand-in ends with 40 as it was told".to_owned());
@@ -293,6 +281,18 @@ fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says
         }
     }
 
+    yard.registry.stop();
+    restart(&droplet, true, "0");
+    let away = "grep -qs \"message=no connection to the registry\" /var/lib/bundle/first-boot";
+    droplet.sh(&format!("timeout 100 sh -c 'until {away}; do sleep 0.2; done'"));
+    droplet.sh("grep -qx state=fetching /var/lib/bundle/first-boot; sleep 5");
+    yard.registry.start_again();
+    assert_eq!(outcome(&droplet).0, "done");
+    let said = log(&droplet);
+    println!("{said}");
+    assert_eq!(said.matches("no connection to the registry").count(), 1, "{said}");
+    assert!(said.contains(" times: connect"), "{said}");
+
     // Twice at once is one after the other.
     droplet.sh(
         "rm /root/calls; echo 0 >/root/codes; for n in 1 2; do bundle-bootstrap 2>/dev/null & done; wait",
@@ -314,12 +314,11 @@ fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says
 #[test]
 fn what_a_registry_does_wrong_is_said_in_words_and_goes_on_when_it_is_mended() {
     let mut yard = Yard::pushed();
-    let user_data = yard.user_data().replace("patience='1800'", "patience='3'");
     let (blob, right) = (yard.blob(), fs::read(yard.blob()).unwrap());
     let mut wrong = right.clone();
     wrong[0] ^= 1;
     fs::write(&blob, &wrong).unwrap();
-    let droplet = yard.boot(&user_data, "0\n");
+    let droplet = Droplet::boot(&prepared(&yard.user_data(), "0\n"));
     let (state, message) = outcome(&droplet);
     println!("{message}\n{}", log(&droplet));
     assert_eq!(state, "failed");
@@ -403,7 +402,7 @@ fn what_a_registry_does_wrong_is_said_in_words_and_goes_on_when_it_is_mended() {
 #[test]
 fn a_registry_that_wants_a_token_from_everybody_gets_one_and_no_other_host_sees_it() {
     let yard = Yard::pushed();
-    let droplet = yard.boot(&yard.user_data(), "0\n");
+    let droplet = Droplet::boot(&prepared(&yard.user_data(), "0\n"));
     for (name, mode) in [("server.crt", 0o644), ("server.key", 0o600)] {
         droplet.write_file(
             &format!("/root/{name}"),
