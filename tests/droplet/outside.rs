@@ -15,7 +15,7 @@ use crate::site::Site;
 use crate::slot::stdout;
 
 /// What the shipped profile declares, from an address that may use SSH and from any other.
-const DECLARED: &[u16] = &[22, 80, 443];
+pub(crate) const DECLARED: &[u16] = &[22, 80, 443];
 const PUBLIC: &[u16] = &[80, 443];
 
 /// What the containers publish by mistake: behind Docker's address translation, and on the machine itself.
