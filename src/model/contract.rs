@@ -93,8 +93,9 @@ impl SecretFile {
 /// own activator has committed, it is a link to that.
 pub const PROGRAM: &str = "/usr/local/bin/bundle";
 
-/// Where the machine's own logins to registries lie, one directory for each host: what `docker --config` takes.
-pub const REGISTRY_LOGINS: &str = "/run/bundle/registry";
+/// Where the machine's own logins to registries lie, one directory for each host: what `docker --config` takes. In the
+/// secrets' ramfs, under a name that no service can have.
+pub const REGISTRY_LOGINS: &str = "/run/bundle/secrets/.registry";
 
 /// What stands in a secret file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,16 +57,15 @@ impl Store {
         toml::from_str(&text).map(Some).map_err(|error| StoreError::damaged(&path, error.message()))
     }
 
-    /// Writes the credential file, if the machine has a token. For root alone, and on a file system that a reboot empties.
+    /// Writes the credential file, if the machine has a token. For root alone, where the other secrets are.
     pub fn registry_login(&self) -> Result<Login, StoreError> {
         let Some(registry) = self.machine_registry()? else { return Ok(Login::None) };
         let (Some(user), Some(name)) = (&registry.user, &registry.token) else { return Ok(Login::None) };
         let Some(token) = self.secret(name)? else { return Ok(Login::Missing(name.clone())) };
+        self.mount_ramfs()?;
         let directory = self.below(REGISTRY_LOGINS).join(registry.host());
-        for path in [self.below(REGISTRY_LOGINS).as_path(), &directory] {
-            durable::make_dir(durable::parent(path), 0o755)?;
-            durable::make_dir(path, 0o700)?;
-        }
+        durable::make_dir(durable::parent(&directory), 0o700)?;
+        durable::make_dir(&directory, 0o700)?;
         let auth = STANDARD.encode(format!("{user}:{}", token.expose()));
         let json = json!({ "auths": { registry.host(): { "auth": auth } } }).to_string();
         let path = directory.join("config.json");
@@ -106,7 +105,7 @@ mod tests {
         let name: SecretName = "registry_token".parse().unwrap();
         assert_eq!(store.registry_login().unwrap(), Login::Missing(name.clone()));
         store.set_secret(&name, &SecretValue::new("hunter2")).unwrap();
-        let path = dir.path().join("run/bundle/registry/r.example:5000/config.json");
+        let path = dir.path().join("run/bundle/secrets/.registry/r.example:5000/config.json");
         assert_eq!(store.registry_login().unwrap(), Login::File(path.clone()));
         let text = fs::read_to_string(&path).unwrap();
         // base64 of deploy:hunter2.

@@ -148,7 +148,10 @@ impl Store {
         let keep: Vec<_> =
             manifest.iter().flat_map(|m| &m.secret_files).map(|f| self.below(&f.absolute())).collect();
         let directory = self.below(SecretFile::DIRECTORY);
-        for consumer in directories(&directory)? {
+        // A name with a dot is no service's: the registries' logins, which are nobody's but ours.
+        let dotted =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        for consumer in directories(&directory)?.into_iter().filter(|path| !dotted(path)) {
             for file in entries(&consumer)? {
                 if !keep.contains(&file) {
                     durable::remove_if_there(&file)?;
@@ -178,7 +181,7 @@ impl Store {
     }
 
     /// On the running system the directory is a ramfs, which is never written to swap. Elsewhere it is a directory.
-    fn mount_ramfs(&self) -> Result<(), StoreError> {
+    pub(super) fn mount_ramfs(&self) -> Result<(), StoreError> {
         let path = self.below(SecretFile::DIRECTORY);
         durable::make_dir(durable::parent(&path), 0o755)?;
         durable::make_dir(&path, 0o711)?;

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::builder::{Builder, door, send, status};
 use crate::machine::{Machine, Size, boot};
 use crate::seed::Options;
+use crate::serving::TOKEN;
+use crate::words::nothing_secret_stands_anywhere;
 
 /// A machine on its way, and when it was switched on.
 pub(crate) struct Start {
@@ -98,7 +100,7 @@ pub(crate) fn boot_to_generation_one(builder: &Builder, size: Size) -> (Box<dyn 
     send(m, "registry_token", builder.registry.password());
     until(m, "asking for the bot's token", limit, |status| waits_for(status, &["telegram_bot_token"]));
     start.tell("waits for the bot's token; bundle and images are there");
-    send(m, "telegram_bot_token", "12345:token");
+    send(m, "telegram_bot_token", TOKEN);
     until(m, "generation 1", limit, |status| {
         status["current"]["generation"] == 1 && status["on_the_way"]["first_boot"].is_null()
     });
@@ -107,6 +109,11 @@ pub(crate) fn boot_to_generation_one(builder: &Builder, size: Size) -> (Box<dyn 
     until(m, "health", limit, |status| status["degraded"] == false && status["pending"].is_null());
     start.journal(m);
     println!("{}", m.run_ok(&["bundle", "status"]));
+    let said = m.run(&["cloud-init", "schema", "--system"]);
+    let words = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).to_lowercase();
+    assert!(said.status.success() && !words.contains("deprecat") && !words.contains("warning"), "{words}");
+    println!("{words}");
+    nothing_secret_stands_anywhere(m, &bundle, "");
     (machine, start)
 }
 

@@ -85,7 +85,7 @@ fn a_registrys_token_is_waited_for_before_the_registry_is_asked() {
     let waiting = machine.run(&["switch", "--first-boot", &digest, "--json"]).ends(40);
     assert_eq!(waiting.json()["waiting_for"], json!(["registry_token"]));
     machine.set_secret("registry_token", "hunter2").ends(0).says(&["the first boot goes on"]);
-    let login = machine.path("run/bundle/registry/registry.invalid/config.json");
+    let login = machine.path("run/bundle/secrets/.registry/registry.invalid/config.json");
     assert!(!login.exists());
     let refused = machine.run(&["switch", "--first-boot", &digest]).ends(20).says(&["registry.invalid"]);
     assert!(!refused.stderr.contains("hunter2"));
