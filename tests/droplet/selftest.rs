@@ -300,6 +300,7 @@ fn a_stock_droplet_installs_packages_from_the_mirror_at_its_first_boot() {
     let snapshot = droplet.snapshot();
     starts_again_from(&snapshot, Size::Namespaces);
     droplet.boot_again();
+    droplet.reboot();
     assert_eq!(droplet.sh("cat /srv/ran"), "ran\n");
 }
 
