@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::host::{Host, Probe};
 use super::side::Side;
 
-/// How often is asked.
+/// How often is asked during a trial.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How often is asked while somebody waits for the answer.
+const AWAITING: Duration = Duration::from_millis(100);
 /// How many times in a row something must be red during the trial to count. One lost packet is no reason to go back.
 const IN_A_ROW: u32 = 3;
 
@@ -67,7 +69,7 @@ pub fn await_green(
                 new.iter().map(|(probe, why)| format!("{}: {why}", probe.subject())).collect();
             return Err(format!("not healthy after {} s: {}", limit.as_secs(), words.join("; ")));
         }
-        host.wait(INTERVAL);
+        host.wait(AWAITING);
     }
     // The caller says that it was stopped.
     Ok(())
@@ -115,7 +117,7 @@ pub fn watch(
 
 fn restarts(host: &mut dyn Host, probe: &Probe) -> Option<u64> {
     match probe {
-        Probe::Container { name } => host.restarts(name),
+        Probe::Container { name } | Probe::Ready { name } => host.restarts(name),
         Probe::Route { .. } | Probe::Public { .. } => None,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::step::Effect;
-use crate::bundle::{ImagePin, RouteRule};
+use crate::bundle::{ImageFiles, ImagePin, Layout, RouteRule};
 use crate::model::{Check, Digest, RouteName, Slot};
 
 /// Everything outside our own directory: systemd, Docker, nftables, the proxy, the clock. The real one is
@@ -17,6 +17,13 @@ pub trait Host {
 
     /// Makes sure that an image is on the machine under its local name, fetched by digest, and will survive a power cut.
     fn ensure_image(&mut self, image: &ImagePin) -> Result<(), HostError>;
+
+    /// Whether an image is on the machine under its local name, which only [`Host::ensure_image`] and
+    /// [`Host::load_image`] give, after they have verified it.
+    fn has_image(&mut self, image: &ImagePin) -> bool;
+
+    /// Takes an image from a layout in which all its blobs are verified, as [`Host::ensure_image`] does from a registry.
+    fn load_image(&mut self, image: &ImagePin, files: &ImageFiles, layout: &Layout) -> Result<(), HostError>;
 
     /// Asks once whether something is well. `Err` says in a few words why not.
     fn probe(&mut self, probe: &Probe) -> Result<(), String>;
@@ -76,6 +83,11 @@ pub enum Probe {
         /// Its name.
         name: String,
     },
+    /// The same, and its own check, if it has one, has passed: one that starts is not ready yet.
+    Ready {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Probe {
@@ -83,7 +95,7 @@ impl Probe {
     pub fn subject(&self) -> String {
         match self {
             Self::Route { name, .. } | Self::Public { name, .. } => format!("route {name}"),
-            Self::Container { name } => {
+            Self::Container { name } | Self::Ready { name } => {
                 let service =
                     name.strip_suffix("-blue").or_else(|| name.strip_suffix("-green")).unwrap_or(name);
                 format!("service {service}")

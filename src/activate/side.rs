@@ -119,8 +119,18 @@ impl<'a> Side<'a> {
         let routed: Vec<_> = manifest.routes.values().map(|rule| rule.service.clone()).collect();
         let others: Vec<_> =
             self.services(false).into_iter().filter(|service| !routed.contains(service)).collect();
-        probes.extend(self.containers(&others).into_iter().map(|name| Probe::Container { name }));
+        probes.extend(self.containers(&others).into_iter().map(|name| Probe::Ready { name }));
         probes
+    }
+
+    /// What must be green once after the flip, and is green on a machine where all is well: as
+    /// [`public_probes`](Self::public_probes), but a container that starts is not ready yet.
+    pub fn ready_probes(&self) -> Vec<Probe> {
+        let ready = |probe| match probe {
+            Probe::Container { name } => Probe::Ready { name },
+            probe => probe,
+        };
+        self.public_probes().into_iter().map(ready).collect()
     }
 
     /// What is watched after the flip: each route through the public listener, and every container.

@@ -163,11 +163,10 @@ impl Activator<'_> {
             Step::Flip => self.store.flip_forward().map_err(words),
             Step::DropLinks => self.store.drop_links_except(&to.links()).map_err(words),
             Step::Trial { seconds } => {
-                let probes = to.public_probes();
-                await_green(self.host, &probes, health, baseline, self.stop)?;
+                await_green(self.host, &to.ready_probes(), health, baseline, self.stop)?;
                 let stop = self.stop;
                 let trial = Duration::from_secs(*seconds);
-                watch(self.host, &probes, trial, baseline, || stop.load(Ordering::SeqCst))
+                watch(self.host, &to.public_probes(), trial, baseline, || stop.load(Ordering::SeqCst))
             }
             Step::AwaitConfirmation { seconds } => {
                 let limit = Duration::from_secs(*seconds);

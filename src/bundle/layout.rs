@@ -178,6 +178,26 @@ impl Layout {
         })
     }
 
+    /// Whether a blob is there, with this size and the bytes that its name says. Reads all of it.
+    pub fn has_blob(&self, digest: Digest, size: u64) -> bool {
+        let Ok(file) = self.open_blob(digest) else { return false };
+        let mut reader = io::BufReader::with_capacity(1 << 17, file.take(size + 1));
+        let mut hasher = Sha256::new();
+        let mut left = size + 1;
+        loop {
+            match io::BufRead::fill_buf(&mut reader) {
+                Ok([]) => return left == 1 && Digest::from_hasher(hasher) == digest,
+                Ok(bytes) => {
+                    let read = bytes.len();
+                    hasher.update(bytes);
+                    left -= read as u64;
+                    io::BufRead::consume(&mut reader, read);
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Reads a blob of at most `limit` bytes and verifies that it has this digest.
     pub fn read_blob(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, LayoutError> {
         let path = self.blob_path(digest);
@@ -380,6 +400,8 @@ mod tests {
         assert!(matches!(layout.read_blob(digest, 100), Err(LayoutError::Corrupt { .. })));
         layout.write_blob(b"content").unwrap();
         assert_eq!(layout.read_blob(digest, 100).unwrap(), b"content");
+        assert!(layout.has_blob(digest, 7) && !layout.has_blob(digest, 6) && !layout.has_blob(digest, 8));
+        assert!(!layout.has_blob(Digest::of(b"contend"), 7));
         assert!(matches!(layout.read_blob(digest, 6), Err(LayoutError::Size { .. })));
         assert!(matches!(layout.read_blob(Digest::of(b""), 6), Err(LayoutError::NoBlob { .. })));
     }

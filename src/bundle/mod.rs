@@ -7,14 +7,17 @@ pub mod activator;
 pub mod archive;
 pub mod check;
 pub mod gz1;
+pub mod image;
 pub mod layout;
 pub mod manifest;
 pub mod oci;
+pub mod parcel;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod seal;
 pub mod verified;
 
+pub use image::{Blob, ImageError, ImageFiles};
 pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
     ActivatorPin, ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,

@@ -1,6 +1,8 @@
 //! `bundle certs`: which certificate clients meet on 443, which ones lie on the disk, and what is to be done about it.
 //! `bundle status` has its note from here.
 
+use std::fmt;
+
 use serde_json::json;
 
 use super::generations::time;
@@ -26,6 +28,19 @@ pub(super) struct Look {
     kept: Vec<Kept>,
     directory: String,
     now: u64,
+}
+
+/// Something that is not as it should be.
+pub(super) struct Note {
+    pub(super) what: String,
+    /// What to do.
+    advice: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.advice)
+    }
 }
 
 pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
@@ -64,51 +79,65 @@ impl Look {
         }
     }
 
-    /// What is not as it should be, the most pressing first; each says what to do.
-    pub(super) fn notes(&self) -> Vec<String> {
+    /// What is not as it should be, the most pressing first.
+    pub(super) fn notes(&self) -> Vec<Note> {
         let mut notes = Vec::new();
         if let (Some(shown), Some(domain)) = (&self.shown, &self.domain) {
             match shown {
                 Ok(certificate) => self.about(certificate, domain, &mut notes),
-                Err(why) => notes.push(format!(
-                    "no certificate serves: {why}; `systemctl status bundle-haproxy.service` says more"
-                )),
+                Err(why) => notes.push(Note {
+                    what: format!("no certificate serves: {why}"),
+                    advice: "`systemctl status bundle-haproxy.service` says more".to_owned(),
+                }),
             }
         }
         if self.is_placeholder() {
-            notes.push(format!(
-                "a self-signed placeholder certificate serves, which clients do not trust: put a certificate with its \
-                 key as one PEM file into `{}`, remove `placeholder.pem`, then {RELOAD}",
-                self.directory
-            ));
+            let directory = &self.directory;
+            notes.push(Note {
+                what: "a self-signed placeholder certificate serves, which clients do not trust".to_owned(),
+                advice: format!(
+                    "put a certificate with its key as one PEM file there (`install -m 640 -g haproxy FILE \
+                     {directory}/`), remove `placeholder.pem`, then {RELOAD}"
+                ),
+            });
         }
-        for kept in &self.kept {
-            if let Err(why) = &kept.certificate {
-                let place = format!("`{}/{}`", self.directory, kept.file);
-                notes.push(format!("{place} would keep HAProxy from starting: {why}; replace or remove it"));
+        for Kept { file, certificate, readable } in &self.kept {
+            let place = format!("{}/{file}", self.directory);
+            if !readable {
+                notes.push(Note {
+                    what: format!("HAProxy cannot read `{place}`, and would not start"),
+                    advice: format!("`chgrp haproxy {place}` and `chmod 640 {place}`"),
+                });
+            }
+            if let Err(why) = certificate {
+                notes.push(Note {
+                    what: format!("`{place}` would keep HAProxy from starting: {why}"),
+                    advice: "replace or remove it".to_owned(),
+                });
             }
         }
         notes
     }
 
-    fn about(&self, certificate: &Certificate, domain: &str, notes: &mut Vec<String>) {
-        let renew = format!("put a new one into `{}`, then {RELOAD}", self.directory);
+    fn about(&self, certificate: &Certificate, domain: &str, notes: &mut Vec<Note>) {
+        let renew = format!("`install -m 640 -g haproxy FILE {}/`, then {RELOAD}", self.directory);
+        let mut note = |what: String, advice: &str| notes.push(Note { what, advice: advice.to_owned() });
         let days = certificate.days_left(self.now);
         if certificate.has_ended(self.now) {
-            notes.push(format!("the certificate ended on {}: {renew}", day(certificate.not_after)));
+            note(format!("the certificate ended on {}", day(certificate.not_after)), &renew);
         } else if certificate.has_not_begun(self.now) {
-            let from = day(certificate.not_before);
-            notes.push(format!("the certificate begins on {from} only; is this machine's clock right?"));
+            let what = format!("the certificate begins on {} only", day(certificate.not_before));
+            note(what, "look at this machine's clock with `timedatectl`");
         } else if days < SOON_DAYS {
-            notes.push(format!("the certificate ends in {days} days: {renew}"));
+            note(format!("the certificate ends in {days} days"), &renew);
         }
         if !certificate.is_for(domain) {
             let names = certificate.names.join(", ");
-            notes.push(format!("the certificate is for {names}, not for `{domain}`: {renew}"));
+            note(format!("the certificate is for {names}, not for `{domain}`"), &renew);
         }
         if self.file().is_none() {
-            let directory = &self.directory;
-            notes.push(format!("what serves is not what lies in `{directory}`: {RELOAD} has it read again"));
+            let what = format!("the certificate that serves is not one that lies in `{}`", self.directory);
+            note(what, &format!("{RELOAD} has them read again"));
         }
     }
 
@@ -138,7 +167,7 @@ impl Look {
             "serves": serves,
             "placeholder": self.is_placeholder(),
             "kept": kept,
-            "notes": self.notes(),
+            "notes": self.notes().iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
 
@@ -153,14 +182,17 @@ impl Look {
                 lines.push(format!("  file     {}", self.file().map_or("-", |kept| kept.file.as_str())));
                 let issuer = if certificate.self_signed { "itself" } else { certificate.issuer.as_str() };
                 lines.push(format!("  from     {issuer}"));
-                lines.push(format!("  {}", self.line(certificate)));
+                lines.push(format!("  until    {}", self.line(certificate)));
                 lines.push(format!("  begins   {}", time(certificate.not_before)));
                 lines.push(format!("  sha-256  {}", certificate.fingerprint.hex()));
             }
         }
         lines.push(format!("in {}", self.directory));
-        for Kept { file, certificate } in &self.kept {
-            let said = certificate.as_ref().map_or_else(Clone::clone, |certificate| self.line(certificate));
+        for Kept { file, certificate, .. } in &self.kept {
+            let said = match certificate {
+                Ok(certificate) => format!("until {}", self.line(certificate)),
+                Err(why) => why.clone(),
+            };
             lines.push(format!("  {file:<24} {said}"));
         }
         if self.kept.is_empty() {
@@ -174,7 +206,7 @@ impl Look {
     fn line(&self, certificate: &Certificate) -> String {
         let days = certificate.days_left(self.now);
         let left = if days < 0 { "ended".to_owned() } else { format!("{days} days left") };
-        format!("until    {}, {left}, for {}", time(certificate.not_after), certificate.names.join(", "))
+        format!("{}, {left}, for {}", time(certificate.not_after), certificate.names.join(", "))
     }
 }
 
@@ -211,6 +243,7 @@ mod tests {
                 .map(|(file, certificate)| Kept {
                     file: (*file).to_owned(),
                     certificate: Ok(certificate.clone()),
+                    readable: true,
                 })
                 .collect(),
             directory: "/certs".to_owned(),
@@ -222,7 +255,7 @@ mod tests {
     fn a_good_certificate_needs_no_words() {
         let good = certificate("bot.example.com", 60);
         let look = look(Some(Ok(good.clone())), &[("bot.pem", good)]);
-        assert_eq!(look.notes(), Vec::<String>::new());
+        assert!(look.notes().is_empty());
         assert!(!look.is_placeholder() && look.text().contains("60 days left"), "{}", look.text());
         assert_eq!(look.json()["serves"]["file"], "bot.pem");
     }
@@ -231,7 +264,7 @@ mod tests {
     fn each_thing_that_is_wrong_is_said_with_what_to_do() {
         let good = certificate("bot.example.com", 60);
         let notes = |shown: Result<Certificate, String>, kept: &[(&str, Certificate)]| {
-            look(Some(shown), kept).notes().join("\n")
+            look(Some(shown), kept).notes().iter().map(ToString::to_string).collect::<String>()
         };
         let says = |certificate: Certificate| notes(Ok(certificate.clone()), &[("bot.pem", certificate)]);
         assert!(says(certificate("bot.example.com", 13)).contains("ends in 13 days"));
@@ -240,8 +273,11 @@ mod tests {
         assert!(says(Certificate { not_before: NOW + 1, ..good.clone() }).contains("clock"));
         assert!(says(certificate("other.example.com", 60)).contains("not for `bot.example.com`"));
         let other = certificate("bot.example.com", 20);
-        assert!(notes(Ok(good.clone()), &[("bot.pem", other)]).contains("is not what lies in"));
+        assert!(notes(Ok(good.clone()), &[("bot.pem", other)]).contains("is not one that lies in"));
         assert!(notes(Err("no answer".to_owned()), &[]).contains("no certificate serves: no answer"));
+        let mut hidden = look(Some(Ok(good.clone())), &[("bot.pem", good.clone())]);
+        hidden.kept[0].readable = false;
+        assert!(hidden.text().contains("cannot read `/certs/bot.pem`"), "{}", hidden.text());
         let said = notes(Ok(good.clone()), &[("placeholder.pem", good)]);
         assert!(said.contains("do not trust") && said.contains("systemctl reload"), "{said}");
     }

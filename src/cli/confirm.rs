@@ -18,7 +18,7 @@ use crate::store::{Phase, Store, View};
 /// How long a switch by hand waits, in seconds, unless it says otherwise.
 const SECONDS: u64 = 120;
 /// How long the switch may take to notice the confirmation: between two looks it asks every service about its health.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -12,6 +12,7 @@ mod certs;
 mod check;
 mod cloud_init;
 mod confirm;
+mod deploy;
 mod first_boot;
 mod generations;
 mod hand_over;
@@ -22,6 +23,7 @@ mod plan;
 mod profile;
 mod pull;
 mod push;
+mod receive;
 mod recover;
 mod report;
 mod secrets;
@@ -71,6 +73,8 @@ enum Command {
     CloudInit(cloud_init::Arguments),
     /// Fetch a bundle from a registry, verified
     Pull(pull::Arguments),
+    /// Build and push, then switch one droplet after another over SSH
+    Deploy(deploy::Arguments),
     /// Say what a switch would do, and touch nothing
     Plan(plan::Arguments),
     /// Make a bundle, or an earlier generation, the current one
@@ -90,6 +94,9 @@ enum Command {
     /// Keep the secrets that only an operator has
     #[command(subcommand)]
     Secrets(secrets::Command),
+    /// Take a bundle and its images from stdin, as `bundle deploy --copy` sends them
+    #[command(hide = true)]
+    Receive(receive::Arguments),
     /// What the units of a bundle call at boot
     #[command(hide = true)]
     Boot(boot::Arguments),
@@ -145,7 +152,9 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
         Command::Switch(_)
             | Command::Rollback(_)
             | Command::Confirm(_)
+            | Command::Deploy(_)
             | Command::Recover(_)
+            | Command::Receive(_)
             | Command::Secrets(_)
             | Command::Boot(_)
     );
@@ -168,6 +177,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
+        Command::Deploy(arguments) => deploy::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),
         Command::Confirm(arguments) => confirm::run(context, &arguments),
@@ -177,6 +187,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Certs => certs::run(context),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
+        Command::Receive(arguments) => receive::run(context, &arguments),
         Command::Boot(arguments) => boot::run(context, &arguments),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Context;
 use super::report::{Code, Failure};
-use crate::bundle::{OpenedBundle, Verified};
+use crate::bundle::{Layout, OpenedBundle, Verified};
 use crate::registry::{Environment, Options, Ref, Registry, Repository};
 use crate::store::Login;
 
@@ -100,6 +100,9 @@ impl Context<'_> {
         reach: &Reach,
         directory: &Path,
     ) -> Result<Verified<OpenedBundle>, Failure> {
+        if let Some(opened) = self.received(reference) {
+            return Ok(opened);
+        }
         let repository = self.repository(repository)?;
         let host = match reference {
             Ref::Tag(repository, _) | Ref::Manifest(repository, _) => Some(repository.host()),
@@ -109,6 +112,13 @@ impl Context<'_> {
         let pulled = self.registry(host, reach)?.pull_bundle(reference, repository.as_ref(), directory);
         let (_, opened) = pulled.map_err(|error| Failure::of(Code::Refused, &error))?;
         Ok(opened)
+    }
+
+    /// The bundle of this digest, if it was sent here over an operator's connection.
+    fn received(&self, reference: &Ref) -> Option<Verified<OpenedBundle>> {
+        let Ref::Bundle(digest) = reference else { return None };
+        let layout = Layout::open(&self.store().received_bundle()).ok()?;
+        Verified::<OpenedBundle>::the_only(&layout).ok().filter(|opened| opened.digest() == *digest)
     }
 }
 

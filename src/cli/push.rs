@@ -8,7 +8,9 @@ use super::places::Reach;
 use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, activator, print, tell};
-use crate::registry::{Repository, Tag};
+use crate::bundle::{Bundle, Layout};
+use crate::profile::Resolved;
+use crate::registry::{Pushed, Repository, Tag};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -24,7 +26,36 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
     let layout = keep(context, &bundle)?;
-    let repository = match (&arguments.repository, &resolved.spec.registry) {
+    let Sent { repository, pushed, activator_sent } =
+        send(context, &resolved, &bundle, &layout, arguments.repository.as_ref(), &arguments.reach)?;
+    let json = json!({
+        "bundle": bundle.digest(),
+        "manifest": pushed.oci_digest,
+        "repository": repository.to_string(),
+        "blobs_sent": pushed.blobs_sent,
+        "activator_sent": activator_sent,
+    });
+    print(context, json, || format!("{repository}@{}", pushed.oci_digest));
+    Ok(Code::Done)
+}
+
+/// What was sent, and where to.
+pub(super) struct Sent {
+    pub(super) repository: Repository,
+    pushed: Pushed,
+    activator_sent: bool,
+}
+
+/// Sends a bundle to the repository that is named, or to its profile's.
+pub(super) fn send(
+    context: &Context<'_>,
+    resolved: &Resolved,
+    bundle: &Bundle,
+    layout: &Layout,
+    named: Option<&Repository>,
+    reach: &Reach,
+) -> Result<Sent, Failure> {
+    let repository = match (named, &resolved.spec.registry) {
         (Some(named), _) => named.clone(),
         (None, Some(registry)) => {
             registry.repository.parse().map_err(|error| Failure::of(Code::Input, &error))?
@@ -42,26 +73,18 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
             let own = resolved.spec.registry.as_ref().and_then(|registry| registry.activator.as_ref());
             let to = own.map_or_else(|| Ok(repository.clone()), |text| text.parse());
             let to = to.map_err(|error| Failure::of(Code::Input, &error))?;
-            Some(activator::find(context, activator, to, &arguments.reach)?)
+            Some(activator::find(context, activator, to, reach)?)
         }
         None => None,
     };
-    let registry = context.registry(Some(repository.host()), &arguments.reach)?;
-    let pushed = registry.push_bundle(&layout, bundle.oci_digest(), &repository, &tag);
+    let registry = context.registry(Some(repository.host()), reach)?;
+    let pushed = registry.push_bundle(layout, bundle.oci_digest(), &repository, &tag);
     let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
-    let sent = parcel.as_ref().map_or(Ok(false), activator::Parcel::send)?;
+    let activator_sent = parcel.as_ref().map_or(Ok(false), activator::Parcel::send)?;
     if let Some(parcel) = &parcel {
-        let how = if sent { "sent to" } else { "is already in" };
+        let how = if activator_sent { "sent to" } else { "is already in" };
         tell(&format!("the activator {how} {}", parcel.repository()));
     }
-    let json = json!({
-        "bundle": bundle.digest(),
-        "manifest": pushed.oci_digest,
-        "repository": repository.to_string(),
-        "blobs_sent": pushed.blobs_sent,
-        "activator_sent": sent,
-    });
-    print(context, json, || format!("{repository}@{}", pushed.oci_digest));
-    Ok(Code::Done)
+    Ok(Sent { repository, pushed, activator_sent })
 }

@@ -1,4 +1,4 @@
-//! `bundle secrets set`
+//! `bundle secrets set` and `bundle secrets list`
 
 use std::io::{IsTerminal, Read};
 
@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::store::secrets::SecretValue;
 
 /// The longest value that is taken, in bytes.
-const LONGEST: u64 = 64 * 1024;
+pub(super) const LONGEST: u64 = 64 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -24,10 +24,26 @@ pub(super) enum Command {
         /// The secret's name, as in the profile
         name: SecretName,
     },
+    /// List the secrets of which this machine keeps a value, by name
+    List,
 }
 
 pub(super) fn run(context: &Context<'_>, command: &Command) -> Result<Code, Failure> {
-    let Command::Set { name } = command;
+    match command {
+        Command::Set { name } => set(context, name),
+        Command::List => list(context),
+    }
+}
+
+/// Names, never values.
+fn list(context: &Context<'_>) -> Result<Code, Failure> {
+    let names = context.store().secret_names()?;
+    let text = || names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    print(context, json!({ "secrets": names }), text);
+    Ok(Code::Done)
+}
+
+fn set(context: &Context<'_>, name: &SecretName) -> Result<Code, Failure> {
     if std::io::stdin().is_terminal() {
         tell(&format!("type the value of `{name}`, then a line break and Ctrl-D"));
     }

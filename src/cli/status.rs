@@ -6,7 +6,7 @@ use super::certs::Look;
 use super::generations::time;
 use super::report::{Code, Failure};
 use super::{Context, print};
-use crate::activate::Side;
+use crate::activate::{Probe, Side};
 use crate::model::SecretName;
 use crate::store::Phase;
 use crate::store::first_boot::FirstBoot;
@@ -29,8 +29,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let pending = store.pending()?;
     let mut host = context.host(&store);
     let side = Side { view, manifest: generation.manifest.as_ref() };
-    let checks: Vec<_> =
-        side.public_probes().iter().map(|probe| (probe.subject(), host.probe(probe).err())).collect();
+    // Containers first: a route waits for what stands behind it, and by then all may be well again.
+    let ask = |probe: &Probe| (probe.subject(), host.probe(probe).err());
+    let mut checks: Vec<_> = side.ready_probes().iter().rev().map(ask).collect();
+    checks.reverse();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
     let domain = generation.manifest.as_ref().map(|manifest| manifest.domain.clone());
     let certificates = Look::at(&store, host.as_mut(), domain)?;
@@ -47,7 +49,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         "degraded": degraded,
         "on_the_way": on_the_way.json(),
         "placeholder_certificate": certificates.is_placeholder(),
-        "certificate_notes": certificates.notes(),
+        "certificate_notes": certificates.notes().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_secrets": missing,
     });
     print(context, json, || {
@@ -69,7 +71,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         if let Some(pending) = &pending {
             lines.push(format!("  pending  {}", pending_words(pending)));
         }
-        lines.extend(certificates.notes().into_iter().map(|note| format!("  note     {note}")));
+        let notes = certificates.notes();
+        lines.extend(notes.iter().map(|note| format!("  note     {}: `bundle certs`", note.what)));
         for name in &missing {
             lines.push(format!("  missing  the secret `{name}`"));
         }

@@ -1,6 +1,6 @@
 //! Other programs: run with a limit, and quoted as one would type them when they fail.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +11,9 @@ use crate::activate::HostError;
 
 /// How much of what a program said is kept.
 const TAIL: usize = 2000;
+
+/// What writes the input of a program.
+type Feed<'a> = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + 'a>;
 
 /// A program about to be run.
 #[derive(Debug)]
@@ -37,6 +40,23 @@ impl Program {
 
     /// Runs it and returns what it printed. Anything but exit status 0 is an error that quotes the end of its output.
     pub(super) fn run(&self) -> Result<String, HostError> {
+        self.run_with(None)
+    }
+
+    /// The same, with what `feed` writes as its input. The limit counts from then on, too: `timeout` (coreutils) keeps it
+    /// while we write.
+    pub(super) fn feed(
+        &self,
+        feed: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<String, HostError> {
+        let limit = self.limit.as_secs().to_string();
+        let argv = ["timeout".to_owned(), "--kill-after=10".to_owned(), limit];
+        let timed =
+            Self { argv: argv.into_iter().chain(self.argv.iter().cloned()).collect(), limit: self.limit };
+        timed.run_with(Some(Box::new(feed)))
+    }
+
+    fn run_with(&self, feed: Option<Feed<'_>>) -> Result<String, HostError> {
         let typed = self.argv.join(" ");
         let fail = |cause: String| HostError::new(format!("`{typed}`"), cause);
         // Output goes to unlinked files: a full pipe would need threads to read it, and this process has one.
@@ -44,7 +64,7 @@ impl Program {
         let clone = |file: &std::fs::File| file.try_clone().map(Stdio::from).map_err(|e| fail(e.to_string()));
         let mut child = Command::new(&self.argv[0])
             .args(&self.argv[1..])
-            .stdin(Stdio::null())
+            .stdin(if feed.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(clone(&out)?)
             .stderr(clone(&err)?)
             .env("LC_ALL", "C.UTF-8")
@@ -52,8 +72,13 @@ impl Program {
             .process_group(0)
             .spawn()
             .map_err(|error| fail(format!("cannot be run: {error}")))?;
+        let written = match (feed, child.stdin.take()) {
+            (Some(feed), Some(mut stdin)) => feed(&mut stdin),
+            _ => Ok(()),
+        };
         let status = wait(&mut child, self.limit).map_err(&fail)?;
         if status.success() {
+            written.map_err(|error| fail(format!("did not get all of its input: {error}")))?;
             Ok(content(out))
         } else {
             let said = [content(err), content(out)].join("\n");
@@ -106,6 +131,21 @@ mod tests {
         let error = Program::new("sh").args(["-c", "echo no such luck >&2; exit 3"]).run().unwrap_err();
         assert!(error.to_string().contains("no such luck"), "{error}");
         assert!(Program::new("no-such-program").run().unwrap_err().cause.starts_with("cannot be run"));
+    }
+
+    #[test]
+    fn a_program_that_is_fed_reads_to_the_end_or_says_why_not() {
+        let long = vec![b'x'; 300_000];
+        assert_eq!(
+            Program::new("wc").args(["-c"]).feed(|out| out.write_all(&long)).unwrap().trim(),
+            "300000"
+        );
+        let error = Program::new("sh").args(["-c", "echo no >&2; exit 3"]).feed(|out| out.write_all(&long));
+        assert!(error.unwrap_err().cause.contains("no"));
+        let limit = Duration::from_secs(1);
+        let error =
+            Program::new("sleep").args(["30"]).limit(limit).feed(|out| out.write_all(&long)).unwrap_err();
+        assert!(error.cause.contains("ended with") || error.cause.contains("did not end"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Docker and Compose, through their command lines; the state of containers through the socket.
+//! Docker and Compose, through their command lines; what is there, and starting what was made before, through the socket.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::Program;
-use super::http;
+use super::{http, images};
 use crate::activate::HostError;
 use crate::bundle::{ImagePin, Network};
 use crate::model::{REGISTRY_LOGINS, ServiceName};
@@ -16,6 +16,10 @@ use crate::model::{REGISTRY_LOGINS, ServiceName};
 const SOCKET: &str = "/var/run/docker.sock";
 /// The longest answer about one container that is read, in bytes.
 const LONGEST: u64 = 4 * 1024 * 1024;
+/// How long Docker may think about a question.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long the start of a container may take.
+const START: Duration = Duration::from_mins(1);
 /// Where Docker keeps unpacked layers, which it does not sync.
 const DATA_ROOT: &str = "/var/lib/docker";
 /// What a large image may take over a slow line.
@@ -23,7 +27,7 @@ const PULL: Duration = Duration::from_mins(15);
 /// What a database may take to come up, with crash recovery.
 const DATA_WAIT_SECONDS: u32 = 180;
 
-fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
+pub(super) fn docker<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     Program::new("docker").args(args)
 }
 
@@ -33,7 +37,7 @@ fn compose(file: &str) -> Program {
 
 /// Pulls by digest, which Docker verifies, and only then gives the local name. What has the name was verified.
 pub(super) fn ensure_image(image: &ImagePin) -> Result<(), HostError> {
-    if docker(["image", "inspect", "--format", "{{.Id}}", &image.local]).run().is_ok() {
+    if images::has(image) {
         return Ok(());
     }
     login(&image.reference).args(["pull", "--quiet", &image.reference]).limit(PULL).run()?;
@@ -55,27 +59,29 @@ fn login(reference: &str) -> Program {
 }
 
 /// A power cut must not leave empty files in an image that Docker believes to have.
-fn sync_data_root() -> Result<(), HostError> {
+pub(super) fn sync_data_root() -> Result<(), HostError> {
     let root = File::open(DATA_ROOT).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
     root.map_err(|error| HostError::new(format!("syncing `{DATA_ROOT}`"), error.to_string()))
 }
 
 pub(super) fn ensure_network(network: &Network) -> Result<(), HostError> {
     let (name, subnet) = (network.name.as_str(), network.subnet.to_string());
-    let format = "{{range .IPAM.Config}}{{.Subnet}}{{end}} {{.Internal}}";
-    if let Ok(there) = docker(["network", "inspect", "--format", format, name]).run() {
-        let wanted = format!("{subnet} {}", network.internal);
-        return if there.trim() == wanted {
-            Ok(())
-        } else {
-            Err(HostError::new(
-                format!("making the network `{name}` with {wanted}"),
-                format!(
-                    "there is one with {}; stop what uses it and remove it with `docker network rm {name}`",
-                    there.trim()
-                ),
-            ))
+    if let Ok((200, json)) = get(&format!("/networks/{name}")) {
+        let wanted = (subnet.clone(), network.internal);
+        let there = parse_network(&json).unwrap_or_default();
+        if there == wanted {
+            return Ok(());
+        }
+        let say = |(subnet, internal): &(String, bool)| {
+            format!("{subnet}{}", if *internal { ", internal" } else { "" })
         };
+        return Err(HostError::new(
+            format!("making the network `{name}` with {}", say(&wanted)),
+            format!(
+                "there is one with {}; stop what uses it and remove it with `docker network rm {name}`",
+                say(&there)
+            ),
+        ));
     }
     let bridge = format!("com.docker.network.bridge.name={}", network.bridge);
     let mut args = vec!["network", "create", "--driver", "bridge", "--subnet", &subnet, "--opt", &bridge];
@@ -87,10 +93,35 @@ pub(super) fn ensure_network(network: &Network) -> Result<(), HostError> {
     docker(args).run().map(drop)
 }
 
-/// `--pull never` and `--no-build`: what is started is what was verified.
+/// A network's subnets, and whether it is internal (Docker Engine API, `NetworkInspect`).
+fn parse_network(json: &[u8]) -> Option<(String, bool)> {
+    let network: Value = serde_json::from_slice(json).ok()?;
+    let subnets = network.pointer("/IPAM/Config")?.as_array()?;
+    let subnets: Option<Vec<_>> = subnets.iter().map(|config| config.get("Subnet")?.as_str()).collect();
+    Some((subnets?.join(", "), network.get("Internal")?.as_bool()?))
+}
+
+/// Starts the containers that were made from this very file, which its path tells, for it is a hash of the content. If
+/// any is missing, or does not start, Compose does it all; `--pull never` and `--no-build`: what is started is what was
+/// verified.
 pub(super) fn up(file: &str, services: &[String]) -> Result<(), HostError> {
+    let made = |name: &String| container_state(name).is_ok_and(|state| state.file.as_deref() == Some(file));
+    if services.iter().all(made) && services.iter().all(|name| start(name)) {
+        return Ok(());
+    }
     let args = ["up", "--detach", "--no-build", "--pull", "never", "--no-deps"];
     compose(file).args(args).args(services.iter().cloned()).run().map(drop)
+}
+
+/// Starts a container, unless it runs (Docker Engine API, `ContainerStart`).
+fn start(name: &str) -> bool {
+    let answer = http::unix(SOCKET, "POST", &format!("/containers/{name}/start"), START, LONGEST);
+    matches!(answer, Ok((204 | 304, _)))
+}
+
+/// What Docker answers to a question.
+pub(super) fn get(path: &str) -> Result<(u16, Vec<u8>), String> {
+    http::unix(SOCKET, "GET", path, ANSWER, LONGEST)
 }
 
 pub(super) fn up_and_wait(file: &str, services: &[ServiceName]) -> Result<(), HostError> {
@@ -138,7 +169,7 @@ pub(super) fn keep_running(containers: &[String], keep: bool) -> Result<(), Host
 fn existing(containers: &[String]) -> Result<Vec<String>, HostError> {
     let mut there = Vec::new();
     for name in containers {
-        match http::get_unix(SOCKET, &format!("/containers/{name}/json"), LONGEST) {
+        match get(&format!("/containers/{name}/json")) {
             Ok((200, _)) => there.push(name.clone()),
             Ok((404, _)) => {}
             Ok((status, _)) => {
@@ -165,12 +196,14 @@ pub(super) struct ContainerState {
     health: Option<String>,
     /// The label `bundle.release`.
     pub(super) release: Option<String>,
+    /// The compose file that it was made from, as Compose notes it in a label.
+    file: Option<String>,
 }
 
 /// Asked on the socket (Docker Engine API, `ContainerInspect`): health is asked several times a second, and each call of
 /// the command line would cost more than all else that a switch does.
 pub(super) fn container_state(name: &str) -> Result<ContainerState, String> {
-    match http::get_unix(SOCKET, &format!("/containers/{name}/json"), LONGEST)? {
+    match get(&format!("/containers/{name}/json"))? {
         (200, json) => parse_state(name, &json).ok_or_else(|| format!("Docker gave no state of `{name}`")),
         (404, _) => Err(format!("container `{name}` is not there")),
         (status, _) => Err(format!("Docker answers {status} about `{name}`")),
@@ -189,6 +222,7 @@ fn parse_state(name: &str, json: &[u8]) -> Option<ContainerState> {
         status: text(state.get("Status"))?,
         health: text(state.pointer("/Health/Status")),
         release: text(container.pointer("/Config/Labels/bundle.release")),
+        file: text(container.pointer("/Config/Labels/com.docker.compose.project.config_files")),
     })
 }
 
@@ -201,6 +235,17 @@ impl ContainerState {
         }
         match self.health.as_deref() {
             Some("unhealthy") => Err(format!("container `{name}` is unhealthy by its own check")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A container without a check of its own is ready when it runs.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        self.well()?;
+        match self.health.as_deref() {
+            Some("starting") => {
+                Err(format!("container `{}` starts, and its own check has not passed yet", self.name))
+            }
             _ => Ok(()),
         }
     }
@@ -221,8 +266,21 @@ mod tests {
         let state = |running, health| parse_state("web-blue", json(running, health).as_bytes()).unwrap();
         assert_eq!(state(true, "healthy").release.as_deref(), Some("sha256:ab"));
         assert!(state(true, "starting").well().is_ok());
+        assert!(state(true, "starting").ready().unwrap_err().contains("has not passed"));
+        assert!(state(true, "healthy").ready().is_ok() && state(true, "none").ready().is_ok());
+        assert!(state(false, "healthy").ready().is_err());
         assert!(state(true, "unhealthy").well().is_err());
         assert!(state(false, "healthy").well().unwrap_err().contains("exited"));
         assert!(parse_state("web-blue", b"{}").is_none());
+    }
+
+    #[test]
+    fn a_network_is_known_by_its_subnets_and_whether_it_is_internal() {
+        let json = br#"{"Internal":true,"IPAM":{"Config":[{"Subnet":"10.89.0.0/24"}]}}"#;
+        assert_eq!(parse_network(json), Some(("10.89.0.0/24".to_owned(), true)));
+        let two =
+            br#"{"Internal":false,"IPAM":{"Config":[{"Subnet":"10.89.0.0/24"},{"Subnet":"fd00::/64"}]}}"#;
+        assert_eq!(parse_network(two), Some(("10.89.0.0/24, fd00::/64".to_owned(), false)));
+        assert_eq!(parse_network(b"{}"), None);
     }
 }

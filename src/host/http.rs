@@ -22,21 +22,28 @@ pub(super) struct Answer {
     says: String,
 }
 
-/// The status and the whole body that a server on a Unix socket answers. HTTP/1.0, so that the body is not in chunks and
-/// ends with the connection.
-pub(super) fn get_unix(socket: &str, path: &str, longest: u64) -> Result<(u16, Vec<u8>), String> {
+/// The status and the whole body that a server on a Unix socket answers to a request without a body, within `limit` of
+/// silence. HTTP/1.0, so that the answer is not in chunks and ends with the connection.
+pub(super) fn unix(
+    socket: &str,
+    method: &str,
+    path: &str,
+    limit: Duration,
+    longest: u64,
+) -> Result<(u16, Vec<u8>), String> {
     let fail = |error: std::io::Error| format!("no answer from `{socket}`: {error}");
     let mut stream = UnixStream::connect(socket).map_err(fail)?;
-    stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
-    stream.set_write_timeout(Some(LIMIT)).map_err(fail)?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).map_err(fail)?;
+    stream.set_read_timeout(Some(limit)).map_err(fail)?;
+    stream.set_write_timeout(Some(limit)).map_err(fail)?;
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(fail)?;
     let mut bytes = Vec::new();
     stream.take(longest).read_to_end(&mut bytes).map_err(fail)?;
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(&bytes) {
         Ok(httparse::Status::Complete(head)) => {
-            Ok((response.code.unwrap_or_default(), bytes[head..].to_vec()))
+            Ok((response.code.unwrap_or_default(), bytes.split_off(head)))
         }
         _ => Err(format!("no HTTP answer from `{socket}`")),
     }

@@ -5,6 +5,7 @@ mod command;
 mod docker;
 mod haproxy;
 mod http;
+mod images;
 mod offline;
 mod systemd;
 mod tls;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::activate::{Effect, Host, HostError, Probe};
-use crate::bundle::ImagePin;
+use crate::bundle::{ImageFiles, ImagePin, Layout};
 use crate::model::{Check, Digest, RouteName, Slot, StorePath};
 use command::Program;
 use tls::Tls;
@@ -78,9 +79,18 @@ impl Host for Droplet {
         docker::ensure_image(image)
     }
 
+    fn has_image(&mut self, image: &ImagePin) -> bool {
+        images::has(image)
+    }
+
+    fn load_image(&mut self, image: &ImagePin, files: &ImageFiles, layout: &Layout) -> Result<(), HostError> {
+        images::load(image, files, layout)
+    }
+
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
         match probe {
             Probe::Container { name } => docker::container_state(name)?.well(),
+            Probe::Ready { name } => docker::container_state(name)?.ready(),
             Probe::Route { rule, slot, release, container, .. } => {
                 let state = docker::container_state(container)?;
                 if state.release.as_deref() != Some(release.to_string().as_str()) {

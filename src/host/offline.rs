@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::activate::{Effect, Host, HostError, Probe};
-use crate::bundle::ImagePin;
+use crate::bundle::{ImageFiles, ImagePin, Layout};
 use crate::model::Check;
 
 /// No machine behind the disk. Every effect is left to the first boot, every question is answered with yes.
@@ -22,6 +22,14 @@ impl Host for Offline {
     }
 
     fn ensure_image(&mut self, _image: &ImagePin) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn has_image(&mut self, _image: &ImagePin) -> bool {
+        true
+    }
+
+    fn load_image(&mut self, _: &ImagePin, _: &ImageFiles, _: &Layout) -> Result<(), HostError> {
         Ok(())
     }
 

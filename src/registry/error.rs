@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::auth::AuthError;
-use crate::bundle::{LayoutError, VerifyError};
+use crate::bundle::{ImageError, LayoutError, VerifyError};
 use crate::model::Digest;
 use crate::model::json::CanonicalJsonError;
 
@@ -140,6 +140,9 @@ pub enum RegistryError {
     /// The local directory.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// What came is no image that can be carried.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// What came is not a bundle.
     #[error(transparent)]
     Verify(#[from] VerifyError),

@@ -6,6 +6,7 @@
 pub mod auth;
 mod challenge;
 mod error;
+mod images;
 mod names;
 mod operations;
 pub mod reference;

@@ -2,7 +2,7 @@
 //! one, a self-signed placeholder serves, because HAProxy does not start without.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Kept {
     pub file: String,
     /// The first certificate in it, which is the one it is kept for; or what is wrong with the file.
     pub certificate: Result<Certificate, String>,
+    /// Whether HAProxy, which is not root, can read it.
+    pub readable: bool,
 }
 
 impl Kept {
@@ -56,6 +58,7 @@ impl Store {
     /// What lies in the directory of certificates, in the order in which HAProxy loads it: by name.
     pub fn certificates(&self) -> Result<Vec<Kept>, StoreError> {
         let directory = self.at("certs");
+        let group = self.group("haproxy")?;
         let mut kept = Vec::new();
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
@@ -67,7 +70,14 @@ impl Store {
                 continue;
             }
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            kept.push(Kept { file, certificate: first(&path)? });
+            let about = fs::metadata(&path).doing("looking at", &path)?;
+            // A machine without that group has no HAProxy that could be kept out.
+            let readable = match group {
+                Some(gid) if about.gid() == gid => about.mode() & 0o040 != 0,
+                Some(_) => about.mode() & 0o004 != 0,
+                None => true,
+            };
+            kept.push(Kept { file, certificate: first(&path)?, readable });
         }
         kept.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(kept)
@@ -180,6 +190,21 @@ mod tests {
         assert!(store.certificates().unwrap()[0].certificate.is_err());
         store.ensure_certificate("other.example.com", NOW).unwrap();
         assert_eq!(made(&store).names, ["other.example.com"]);
+    }
+
+    #[test]
+    fn what_haproxy_cannot_read_is_seen() {
+        let (dir, store) = store();
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        store.ensure_certificate("bot.example.com", NOW).unwrap();
+        let readable = || store.certificates().unwrap()[0].readable;
+        assert!(readable(), "there is no such group");
+        let path = store.at("certs").join(PLACEHOLDER);
+        let mine = fs::metadata(&path).unwrap().gid();
+        for (gid, good) in [(mine, true), (mine + 1, false)] {
+            fs::write(dir.path().join("etc/group"), format!("root:x:0:\nhaproxy:x:{gid}:\n")).unwrap();
+            assert_eq!(readable(), good);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod lock;
 pub mod login;
 pub mod objects;
+pub mod received;
 pub mod secrets;
 
 use std::io;

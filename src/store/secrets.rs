@@ -86,6 +86,14 @@ impl Store {
             .map_err(|_| StoreError::damaged(&path, "not UTF-8"))
     }
 
+    /// The names of the values that the machine has, sorted.
+    pub fn secret_names(&self) -> Result<Vec<SecretName>, StoreError> {
+        let paths = entries(&self.at("secrets"))?;
+        // A value on its way in has a name that no secret has.
+        let names = paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok());
+        Ok(names.collect())
+    }
+
     /// A text without the values of `manifest`'s secrets, plain or percent-encoded: programs print what they fail with.
     pub fn redact(&self, manifest: Option<&Manifest>, mut text: String) -> String {
         for name in manifest.into_iter().flat_map(|manifest| manifest.secrets.keys()) {

@@ -2,7 +2,7 @@
 //! the activator and calls it. A script that writes down how it was called stands for the activator here.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::droplet::Droplet;
 use crate::machine::Machine as _;
 use crate::registry::Registry;
 use crate::seed::Options;
-use crate::slot::stdout;
+use crate::slot::{script, stdout, tree};
 
 /// Stands for the activator: ends as `/root/codes` says, a code for each call, at the end with the last one again.
 const STAND_IN: &str = "#!/bin/sh
@@ -29,11 +29,16 @@ struct Yard {
 }
 
 impl Yard {
-    fn open(closed: bool) -> Self {
+    fn open() -> Self {
+        Self::of("image = \"debian-13-x64\"", None)
+    }
+
+    /// With these lines about the machine's image, and below the file of Docker's key.
+    fn of(image: &str, key: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("registry");
         fs::create_dir(&store).unwrap();
-        let registry = if closed { Registry::start(&store) } else { Registry::start_open(&store) };
+        let registry = Registry::start_open(&store);
         let yard = Self { registry, dir };
         let host = yard.registry.host_port();
         let profile = format!(
@@ -47,7 +52,7 @@ ca = "ca.pem"
 [droplet]
 size = "s-2vcpu-4gb"
 region = "fra1"
-image = "debian-13-x64"
+{image}
 
 [firewall]
 ssh_from = ["10.213.0.0/16"]
@@ -58,6 +63,9 @@ user = "1000:1000"
 "#
         );
         fs::write(yard.path("profile.toml"), profile).unwrap();
+        if let Some(key) = key {
+            fs::copy(key, yard.path("docker.asc")).unwrap();
+        }
         fs::copy(yard.registry.ca_path(), yard.path("ca.pem")).unwrap();
         fs::write(yard.path("activator"), STAND_IN).unwrap();
         yard.bundle(&["lock", "profile.toml", "--activator", "activator"]);
@@ -66,7 +74,7 @@ user = "1000:1000"
 
     /// One to which the activator has been pushed.
     fn pushed() -> Self {
-        let yard = Self::open(false);
+        let yard = Self::open();
         yard.push();
         yard
     }
@@ -169,11 +177,16 @@ fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
     let yard = Yard::pushed();
     let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
     let droplet = Droplet::boot(&options);
+    has_all_it_needs(&droplet, "debian");
+}
+
+/// Waits for the end of a first boot and looks at what it left; `account` is cloud-init's own user.
+fn has_all_it_needs(droplet: &Droplet, account: &str) {
     let first = droplet.first_boot(droplet.patience(300));
-    let said = log(&droplet);
+    let said = log(droplet);
     println!("{said}");
     assert!(first.status.success(), "{}\n{}", String::from_utf8_lossy(&first.stdout), droplet.complaints());
-    assert_eq!(state(&droplet), "done");
+    assert_eq!(state(droplet), "done");
     droplet.sh("docker compose version; docker info --format '{{.LiveRestoreEnabled}}' | grep -x true");
     droplet
         .sh("nft list table inet bundle | grep -q metadata_uid; systemctl is-active bundle-ground.service");
@@ -187,9 +200,41 @@ fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
     println!("{schema}");
     assert!(!schema.to_lowercase().contains("deprec") && !schema.to_lowercase().contains("warn"), "{schema}");
     // Who came in before still does.
-    for user in ["root", "debian"] {
+    for user in ["root", account] {
         stdout(&mut droplet.login(user).command("true"));
     }
+}
+
+/// Docker's repository as it is in the droplet.
+const DOCKER_REPOSITORY: &str = "http://127.0.0.1:8000";
+
+#[test]
+#[ignore = "needs the stock machine of Debian 12: `tests/setup --release bookworm`"]
+fn debian_12_takes_docker_from_dockers_own_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = dir.path().join("repository");
+    stdout(Command::new(script("docker-repository.sh")).arg(tree()).arg(&repository));
+    let image = format!(
+        "image = \"debian-12-x64\"\n\n[docker.repository]\nurl = \"{DOCKER_REPOSITORY}\"\nkey = \"docker.asc\""
+    );
+    let yard = Yard::of(&image, Some(&repository.join("key.asc")));
+    yard.push();
+    let options = Options::stock(yard.user_data()).release("bookworm").seed("/root/codes", 0o644, "0\n");
+    let droplet = Droplet::boot(&options);
+    // Until it is there, the bootstrap waits for it.
+    droplet.copy_in(&repository, "/srv/docker");
+    droplet.sh("systemd-run --quiet python3 -m http.server --bind 127.0.0.1 --directory /srv/docker 8000");
+    has_all_it_needs(&droplet, "debian");
+    droplet.sh("dpkg-query --show docker-ce docker-compose-plugin");
+}
+
+#[test]
+#[ignore = "needs the stock machine of Ubuntu 24.04: `tests/setup --release noble`"]
+fn ubuntu_24_04_boots_up_to_the_hand_over() {
+    let yard = Yard::of("image = \"ubuntu-24-04-x64\"", None);
+    yard.push();
+    let options = Options::stock(yard.user_data()).release("noble").seed("/root/codes", 0o644, "0\n");
+    has_all_it_needs(&Droplet::boot(&options), "ubuntu");
 }
 
 #[test]

@@ -122,8 +122,8 @@ pub(crate) fn posts(machine: &dyn Machine, update: u64) {
 /// What was posted is in Postgres.
 pub(crate) fn has(machine: &dyn Machine, update: u64) {
     let query = format!("select count(*) from messages where update_id = {update}");
-    let found =
-        machine.run_ok(&["docker", "exec", "postgres", "psql", "-U", "app", "-d", "app", "-Atc", &query]);
+    let psql = "PGPASSWORD=$(cat /run/secrets/postgres_password) psql -h 127.0.0.1 -U app -d app -Atc";
+    let found = machine.run_ok(&["docker", "exec", "postgres", "sh", "-c", &format!("{psql} '{query}'")]);
     assert_eq!(found.trim(), "1", "update {update} is not in Postgres");
 }
 

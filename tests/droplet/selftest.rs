@@ -158,6 +158,28 @@ fn a_droplet_pulls_from_the_registry_by_digest_and_only_with_the_password() {
 }
 
 #[test]
+fn a_registry_may_be_open_to_all_and_its_certificate_may_be_of_another_year() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = image::tiny(dir.path(), "1", &["true"]);
+    let store = tempfile::tempdir().unwrap();
+    let mut registry = Registry::start_open(store.path());
+    registry.push_image(&layout, "1", "team/tiny");
+    registry.age("+2 years");
+    let ca = store.path().join("trust/ca.crt");
+    let url = format!("https://{}/v2/team/tiny/tags/list", registry.loopback());
+    let curl = |program: &mut Command| output(program.args(["-sSf", "--cacert"]).arg(&ca).arg(&url));
+    let now = curl(&mut Command::new("curl"));
+    assert!(String::from_utf8_lossy(&now.stderr).contains("not yet valid"), "{now:?}");
+    let then = curl(Command::new("faketime").args(["-f", "+731d", "curl"]));
+    assert!(then.status.success(), "{then:?}");
+    registry.age("+0 days");
+    assert_eq!(
+        registry.get("/v2/team/tiny/tags/list").unwrap().trim(),
+        r#"{"name":"team/tiny","tags":["1"]}"#
+    );
+}
+
+#[test]
 fn a_droplet_obeys_its_user_data() {
     let seed = "/var/lib/cloud/seed/nocloud";
     let user_data = "#cloud-config\nwrite_files: [{path: /srv/written, content: by cloud-init}]\nruncmd: [touch /srv/ran]\n";

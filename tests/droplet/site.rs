@@ -96,7 +96,7 @@ domain = "{DOMAIN}"
 repository = "{host}/team/bundles"
 
 [firewall]
-ssh_from = ["10.213.0.0/16"]
+ssh_from = ["10.213.0.0/16", "fd62:756e:646c::/48"]
 
 [proxy]
 exempt = ["10.213.0.0/16", "fd00::/8"]

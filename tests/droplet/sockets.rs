@@ -1,11 +1,9 @@
 //! What stays open across a switch: a web socket that talks all the while, and long polls. They live on the old slot
 //! until its drain ends, and then end cleanly; who comes back at once reaches the new release.
 
-use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -14,6 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use crate::poster::{Answer, DOMAIN, Door, Posters, Stream};
 use crate::site::Site;
+use crate::steps::Steps;
 
 /// How long the old slot may go on, by the profile.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -62,7 +61,14 @@ fn chat(door: &Door, stop: &AtomicBool) -> Result<Vec<Life>, String> {
         while life.closed.is_none() && !stop.load(Ordering::SeqCst) {
             number += 1;
             socket.send(format!("{number}").into()).map_err(|error| format!("while sending: {error}"))?;
-            match told(&mut socket)? {
+            let answer = loop {
+                match told(&mut socket)? {
+                    // Whether it still lives; it is answered with the next message.
+                    Message::Ping(_) => {}
+                    answer => break answer,
+                }
+            };
+            match answer {
                 Message::Text(text) => {
                     let echo = json(&text);
                     assert_eq!(
@@ -75,7 +81,6 @@ fn chat(door: &Door, stop: &AtomicBool) -> Result<Vec<Life>, String> {
                 Message::Close(frame) => {
                     life.closed = Some((frame.map_or(0, |frame| frame.code.into()), Instant::now()));
                 }
-                Message::Ping(_) => {}
                 other => return Err(format!("not expected: {other:?}")),
             }
         }
@@ -101,37 +106,6 @@ fn poll(door: &Door, update: u64, seconds: u64) -> JoinHandle<(Result<Answer, St
         });
         (answer, Instant::now())
     })
-}
-
-/// The lines of a switch on stderr, each with the moment when it came.
-struct Steps {
-    lines: Receiver<(Instant, String)>,
-    seen: Vec<(Instant, String)>,
-}
-
-impl Steps {
-    fn of(stderr: impl std::io::Read + Send + 'static) -> Self {
-        let (sender, lines): (Sender<(Instant, String)>, _) = channel();
-        spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send((Instant::now(), line)).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { lines, seen: Vec::new() }
-    }
-
-    /// Waits for the line that says that a step begins.
-    fn await_step(&mut self, step: &str) -> Instant {
-        loop {
-            if let Some((when, _)) = self.seen.iter().find(|(_, line)| line.contains(step)) {
-                return *when;
-            }
-            let next = self.lines.recv_timeout(Duration::from_secs(120));
-            self.seen.push(next.unwrap_or_else(|_| panic!("no step `{step}` in {:#?}", self.seen)));
-        }
-    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What a stock machine starts from: the release's tree, disk and kernel, and the answers that its cloud-init finds on
-//! a `NoCloud` source (cloud-init's documentation, "NoCloud").
+//! a `NoCloud` source (see the page of that name in cloud-init's documentation).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

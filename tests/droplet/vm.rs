@@ -344,17 +344,18 @@ fn write_to_disk<'a>(state: &Path, seeds: impl Iterator<Item = &'a Seed>) {
     let source = state.join("seed-file");
     for seed in seeds {
         fs::write(&source, &seed.bytes).unwrap();
-        let mut script = String::new();
-        let above: Vec<&Path> = seed.path.parent().unwrap().ancestors().collect();
-        for dir in above.iter().rev().skip(1) {
-            script += &format!("mkdir {}\n", dir.display());
-        }
         let path = seed.path.display();
-        script += &format!("rm {path}\nwrite {} {path}\n", source.display());
-        script +=
-            &format!("sif {path} mode 0{:o}\nsif {path} uid 0\nsif {path} gid 0\n", 0o100_000 | seed.mode);
+        let mut script: Vec<String> =
+            seed.path.parent().unwrap().ancestors().map(|dir| format!("mkdir {}", dir.display())).collect();
+        script.pop();
+        script.reverse();
+        script.push(format!("rm {path}\nwrite {} {path}", source.display()));
+        script.push(format!(
+            "sif {path} mode 0{:o}\nsif {path} uid 0\nsif {path} gid 0\n",
+            0o100_000 | seed.mode
+        ));
         let commands = state.join("seed-commands");
-        fs::write(&commands, script).unwrap();
+        fs::write(&commands, script.join("\n")).unwrap();
         let said = output(Command::new("debugfs").arg("-w").arg("-f").arg(&commands).arg(&disk));
         // Its exit status says nothing.
         let there = output(Command::new("debugfs").args(["-R", &format!("cat {path}")]).arg(&disk));

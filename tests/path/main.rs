@@ -15,6 +15,7 @@ mod settled;
 #[path = "../support/world.rs"]
 mod world;
 
+mod carried;
 mod confirm;
 mod decisions;
 mod failures;

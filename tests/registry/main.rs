@@ -11,6 +11,7 @@
 
 mod activator;
 mod hostile;
+mod images;
 mod real;
 
 #[path = "../support/hostile.rs"]

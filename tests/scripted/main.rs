@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bundle::activate::{Effect, Host, HostError, Probe, UnitVerb};
-use bundle::bundle::ImagePin;
+use bundle::bundle::{ImageFiles, ImagePin, Layout};
 use bundle::model::Check;
 use bundle::store::Store;
 use serde::{Deserialize, Serialize};
@@ -295,6 +295,15 @@ impl Host for Scripted {
         self.save().map_err(|error| HostError::new("docker pull", error.to_string()))
     }
 
+    fn has_image(&mut self, image: &ImagePin) -> bool {
+        self.machine.images.contains(&image.local)
+    }
+
+    fn load_image(&mut self, image: &ImagePin, _: &ImageFiles, _: &Layout) -> Result<(), HostError> {
+        self.machine.images.insert(image.local.clone());
+        self.save().map_err(|error| HostError::new("docker load", error.to_string()))
+    }
+
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {
         match probe {
             Probe::Route { slot, release, container, .. } => {
@@ -316,7 +325,7 @@ impl Host for Scripted {
                 }
                 self.red(&probe.subject(), Some(slot.as_str()))
             }
-            Probe::Container { name } => {
+            Probe::Container { name } | Probe::Ready { name } => {
                 self.container(name)?;
                 self.red(&probe.subject(), name.rsplit_once('-').map(|(_, slot)| slot))
             }

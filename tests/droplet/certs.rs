@@ -1,0 +1,121 @@
+//! Which certificate serves, as clients meet it and as `bundle certs` says; and what the clear-text door is for.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+use serde_json::Value;
+
+use crate::poster::DOMAIN;
+use crate::site::Site;
+
+const DIRECTORY: &str = "/var/lib/bundle/certs";
+const DAY: u64 = 24 * 60 * 60;
+
+/// A certificate for the site that ends so many days from now, by an authority that nobody knows, with its key.
+fn issued(days: i64) -> String {
+    let (authority, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut itself = CertificateParams::new(["authority.test".to_owned()]).unwrap();
+    itself.distinguished_name.push(DnType::CommonName, "an authority");
+    let issuer = Issuer::new(itself, authority);
+    let mut wanted = CertificateParams::new([DOMAIN.to_owned()]).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    wanted.not_before = epoch + Duration::from_secs(now - 90 * DAY);
+    // Half a day more, so that the number of whole days does not hang on the second.
+    wanted.not_after = epoch + Duration::from_secs((now + DAY / 2).strict_add_signed(days * 86400));
+    let made = wanted.signed_by(&key, &issuer).unwrap();
+    format!("{}{}", made.pem(), key.serialize_pem())
+}
+
+/// What `bundle certs` says, as JSON.
+fn certs(site: &Site) -> Value {
+    let ran = site.bundle(&["certs", "--json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    serde_json::from_str(&ran.out).unwrap()
+}
+
+/// The notes in one text.
+fn notes(said: &Value) -> String {
+    said["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+fn put(site: &Site, pem: &str) {
+    let path = format!("{DIRECTORY}/{DOMAIN}.pem");
+    site.droplet.feed(&["install", "-m", "640", "-g", "haproxy", "/dev/stdin", &path], pem.as_bytes());
+}
+
+fn reload(site: &Site) {
+    site.droplet.run_ok(&["systemctl", "reload", "bundle-haproxy.service"]);
+    // The old process hands over within a moment.
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+fn clear(site: &Site, path: &str) -> String {
+    let mut stream = TcpStream::connect((site.droplet.addr(), 80)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "POST {path} HTTP/1.0\r\nHost: {DOMAIN}\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_serves_on_443_is_what_the_machine_says_that_serves() {
+    let site = Site::open();
+    assert!(site.bundle(&["certs"]).out.contains("nothing serves yet"));
+    let first = site.publish("");
+    site.droplet.feed(&["bundle", "secrets", "set", "telegram_bot_token"], b"12345:token");
+    let switched = site.switch(&first);
+    assert_eq!(switched.code, 0, "{switched:?}");
+
+    let said = certs(&site);
+    assert_eq!((&said["placeholder"], &said["serves"]["file"]), (&true.into(), &"placeholder.pem".into()));
+    assert!(said["serves"]["days_left"].as_u64().unwrap() > 3000, "{said}");
+    assert!(notes(&said).contains("do not trust"), "{said}");
+    println!("{}", site.bundle(&["certs"]).out);
+    assert!(site.bundle(&["status"]).out.contains("placeholder"));
+
+    for path in ["/webhook", "/.bundle/backend/health"] {
+        let answer = clear(&site, path);
+        let to = format!("location: https://{DOMAIN}{path}");
+        assert!(answer.starts_with("HTTP/1.1 308") && answer.contains(&to), "{answer}");
+    }
+    assert_eq!(
+        site.door().get("/.bundle/backend/health").unwrap().status,
+        404,
+        "it is for the machine itself"
+    );
+
+    site.droplet.write_file(&format!("{DIRECTORY}/{DOMAIN}.pem"), issued(60).as_bytes(), 0o640);
+    assert!(notes(&certs(&site)).contains("HAProxy cannot read"), "it is root's alone");
+    put(&site, &issued(60));
+    site.droplet.run_ok(&["rm", &format!("{DIRECTORY}/placeholder.pem")]);
+    assert!(notes(&certs(&site)).contains("is not one that lies in"), "before it is read");
+    reload(&site);
+    let said = certs(&site);
+    assert_eq!((&said["placeholder"], notes(&said).as_str()), (&false.into(), ""), "{said}");
+    assert_eq!((&said["serves"]["file"], &said["serves"]["days_left"]), (&"bot.test.pem".into(), &60.into()));
+    assert_eq!(said["serves"]["certificate"]["issuer"], "CN=an authority");
+    let status = site.bundle(&["status"]).out;
+    assert!(status.contains("healthy") && !status.contains("note"), "{status}");
+
+    put(&site, &issued(5));
+    reload(&site);
+    assert!(notes(&certs(&site)).contains("ends in 5 days"));
+    put(&site, &issued(-2));
+    reload(&site);
+    let said = certs(&site);
+    assert!(notes(&said).contains("the certificate ended on") && said["serves"]["expired"] == true, "{said}");
+    println!("{}", site.bundle(&["certs"]).out);
+    let status = site.bundle(&["status"]).out;
+    assert!(status.contains("healthy") && status.contains("ended on"), "no release mends that: {status}");
+
+    site.droplet.run_ok(&["systemctl", "stop", "bundle-haproxy.service"]);
+    let said = certs(&site);
+    assert!(notes(&said).contains("no certificate serves"), "{said}");
+    println!("{}", site.bundle(&["certs"]).out);
+    let status = site.bundle(&["status"]).out;
+    assert!(status.contains("degraded"), "{status}");
+}
