@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::machine::{Machine, Snapshot, copy};
+use crate::machine::{COMPLAINTS, Machine, Snapshot, copy};
 use crate::mirror::Mirror;
 use crate::seed::{Options, remove_if_there};
 use crate::slot::{Slot, output, script, stdout, tree};
-use crate::ssh::{Login, make_key};
+use crate::ssh::make_key;
 use crate::stock::{Stock, hosts, seed_files, seed_path};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -177,11 +177,6 @@ impl Droplet {
         Machine::copy_in(self, from, to);
     }
 
-    /// See [`Machine::login`].
-    pub(crate) fn login(&self, user: &str) -> Login {
-        Machine::login(self, user)
-    }
-
     fn machine(&self) -> &Boot {
         self.machine.as_ref().expect("the droplet is down")
     }
@@ -272,11 +267,9 @@ impl Droplet {
         }
     }
 
-    /// What a person wants to read when something is wrong: failed units, waiting jobs, warnings.
+    /// See [`COMPLAINTS`], and what the log has.
     fn complaints(&self) -> String {
-        let script = "systemctl --failed --no-legend --plain; systemctl list-jobs --no-legend --plain; \
-                      journalctl --boot --no-pager --quiet --priority=warning --lines=40";
-        let output = self.run(&["sh", "-c", script]);
+        let output = self.run(&["sh", "-c", COMPLAINTS]);
         format!(
             "{}{}{}",
             self.log(),

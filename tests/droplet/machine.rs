@@ -156,6 +156,15 @@ pub(crate) trait Machine {
     }
 }
 
+/// A script for `sh` that says what a person wants to read when something is wrong: failed units, waiting jobs, warnings.
+pub(crate) const COMPLAINTS: &str =
+    "systemctl --failed --no-legend --plain; systemctl list-jobs --no-legend --plain
+journalctl --boot --no-pager --quiet --priority=warning --lines=40
+if [ -e /var/log/cloud-init.log ]; then
+  grep -aE -A20 'WARNING|ERROR|Traceback' /var/log/cloud-init.log | tail -n 60
+  tail -n 20 /var/log/cloud-init-output.log
+fi";
+
 /// The disk of a machine that was down, for machines of the same size to start from. It occupies a slot, whose warden
 /// removes it.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
-//! Tests on a droplet: a whole stock Debian with systemd, dockerd, `HAProxy` and sshd, booted in namespaces in a
-//! few seconds, with a wire to this machine and a real registry at the other end of it.
+//! Tests on a droplet: a whole Debian with systemd, dockerd, `HAProxy` and sshd, booted in namespaces in a few seconds,
+//! with a wire to this machine and a real registry at the other end of it. It is prepared, with all programs in it, or
+//! stock, as a cloud image is, and installs what its user-data says from a package mirror. What needs a kernel of its
+//! own runs in a virtual machine as well (see [`machine`]).
 //!
 //! They run as root. `tests/setup` installs what they need and builds the Debian tree; without it they fail,
 //! they do not skip. What they make they remove, whether they pass, fail or are killed (see [`slot`]).
@@ -38,5 +40,6 @@ mod ssh;
 mod steps;
 mod stock;
 mod switch;
+mod traces;
 mod vm;
 mod words;

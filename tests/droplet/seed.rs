@@ -46,15 +46,11 @@ pub(crate) struct Seed {
 }
 
 impl Options {
-    /// A stock Debian 13 that has never been booted, with this user-data.
+    /// A stock machine that has never been booted, with this user-data: Debian 13, or what `BUNDLE_TEST_RELEASE` names,
+    /// by its code name, after `tests/setup --release` has made it.
     pub(crate) fn stock(user_data: impl Into<String>) -> Self {
-        Self { stock: Some("trixie".to_owned()), user_data: user_data.into(), ..Self::default() }
-    }
-
-    /// The stock machine of another release, by its code name; `tests/setup --release` has made it.
-    pub(crate) fn release(mut self, release: &str) -> Self {
-        self.stock = Some(release.to_owned());
-        self
+        let release = std::env::var("BUNDLE_TEST_RELEASE").unwrap_or_else(|_| "trixie".to_owned());
+        Self { stock: Some(release), user_data: user_data.into(), ..Self::default() }
     }
 
     /// The memory of a virtual machine, in MiB.

@@ -13,83 +13,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::droplet::Droplet;
 use crate::image;
-use crate::machine::{Machine, Size, boot};
+use crate::machine::{Machine, Size, Snapshot, boot};
 use crate::registry::Registry;
 use crate::seed::Options;
-use crate::slot::{describe, output, stdout, sweep};
-
-/// Everything by which a droplet could outlive itself on this machine.
-#[derive(Debug)]
-struct Traces {
-    number: u8,
-    state: PathBuf,
-    cgroup: PathBuf,
-    wire: String,
-    /// The identities of its namespaces, as `/proc/PID/ns` gives them.
-    namespaces: BTreeSet<PathBuf>,
-}
-
-impl Traces {
-    fn of(droplet: &Droplet) -> Self {
-        let slot = droplet.slot();
-        let namespaces = namespaces(&droplet.pid().to_string());
-        let namespaces = namespaces.difference(&namespaces_of_this_test()).cloned().collect();
-        let (state, cgroup) = (slot.state.clone(), slot.cgroup.clone());
-        Self { number: slot.number, state, cgroup, wire: slot.wire(), namespaces }
-    }
-
-    /// What of it is there now, in words.
-    fn found(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for dir in [&self.state, &self.cgroup] {
-            if dir.exists() {
-                found.push(format!("directory {}", dir.display()));
-            }
-        }
-        if Path::new("/sys/class/net").join(&self.wire).exists() {
-            found.push(format!("link {}", self.wire));
-        }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let state = self.state.to_str().unwrap();
-        found.extend(mounts.lines().filter(|line| line.contains(state)).map(|line| format!("mount {line}")));
-        let cgroup = format!("/bundle-test-{}/", self.number);
-        for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()) {
-            let name = process.file_name().unwrap().to_string_lossy().into_owned();
-            if !name.bytes().all(|byte| byte.is_ascii_digit()) {
-                continue;
-            }
-            let inside = namespaces(&name).intersection(&self.namespaces).next().is_some();
-            let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-            if inside || cgroups.contains(&cgroup) {
-                let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
-                found.push(format!("process {name} {}", command.trim()));
-            }
-        }
-        found
-    }
-
-    /// Asserts that nothing is left, within what the kernel needs to reap the last process.
-    fn are_gone(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let found = self.found();
-            if found.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "left behind: {found:#?}");
-            sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-fn namespaces(pid: &str) -> BTreeSet<PathBuf> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/ns")) else { return BTreeSet::new() };
-    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
-}
-
-fn namespaces_of_this_test() -> BTreeSet<PathBuf> {
-    namespaces("self")
-}
+use crate::slot::{describe, output, places, stdout, sweep};
+use crate::traces::{Traces, namespaces, namespaces_of_this_test};
 
 #[test]
 fn a_droplet_keeps_its_disk_and_its_containers_through_a_loss_of_power() {
@@ -318,6 +246,8 @@ fn cgroup_of(pid: &str) -> PathBuf {
     PathBuf::from(own.expect("the droplet has a cgroup"))
 }
 
+const USER_DATA: &str = "#cloud-config\npackages: [nftables]\nruncmd: [echo ran >/srv/ran]\n";
+
 /// What every size of machine does with a first boot.
 fn installs_from_the_mirror_alone(machine: &dyn Machine) {
     let began = Instant::now();
@@ -335,53 +265,94 @@ fn installs_from_the_mirror_alone(machine: &dyn Machine) {
     machine.sh(&format!("{other_key}; ! apt-get update --error-on=any"));
 }
 
-#[test]
-fn a_stock_droplet_installs_packages_from_the_mirror_at_its_first_boot() {
-    let user_data = "#cloud-config\npackages: [nftables]\nruncmd: [echo ran >/srv/ran]\n";
-    let mut droplet = Droplet::boot(&Options::stock(user_data));
-    installs_from_the_mirror_alone(&droplet);
-    for user in ["root", "debian"] {
-        let said = stdout(&mut droplet.login(user).command("sudo -n id -un; id -un"));
+/// A real `ssh` gets in with the key, as root and as the account with `sudo`.
+fn lets_in_by_ssh(machine: &dyn Machine) {
+    for user in ["root", machine.account()] {
+        let said = stdout(&mut machine.login(user).command("sudo -n id -un; id -un"));
         assert_eq!(said, format!("root\n{user}\n"));
     }
-    let snapshot = droplet.snapshot();
+    let config = tempfile::NamedTempFile::new().unwrap();
+    fs::write(config.path(), machine.login("root").config("web1")).unwrap();
+    assert_eq!(
+        stdout(Command::new("ssh").arg("-F").arg(config.path()).args(["web1", "id", "-un"])),
+        "root\n"
+    );
+}
+
+/// A machine that starts from a snapshot is a new one, with the disk of the old.
+fn starts_again_from(snapshot: &Snapshot, size: Size) {
+    let user_data = "#cloud-config\nruncmd: [date +%Y >/srv/ran]\n";
     let again =
-        Droplet::boot(&Options::stock("#cloud-config\nruncmd: [echo again >/srv/ran]\n").from(&snapshot));
-    Machine::boot_again(&mut droplet);
-    assert!(again.first_boot(again.patience(60)).status.success());
-    assert_eq!(again.sh("cat /srv/ran; command -v nft"), "again\n/usr/sbin/nft\n");
+        boot(size, &Options::stock(user_data).from(snapshot).memory(1024).clock("2030-01-01T00:00:00"));
+    println!("answers, from the snapshot, after {:.1?}", again.boot_time());
+    assert!(again.first_boot(again.patience(120)).status.success(), "{}", again.complaints());
+    let ran = again.sh("command -v nft; cat /srv/ran");
+    // Namespaces have no clock of their own.
+    assert_eq!(ran.contains("2030"), size == Size::Virtual, "{ran}");
+    assert!(ran.starts_with("/usr/sbin/nft\n2"), "{ran}");
+}
+
+#[test]
+fn a_stock_droplet_installs_packages_from_the_mirror_at_its_first_boot() {
+    let mut droplet = boot(Size::Namespaces, &Options::stock(USER_DATA));
+    installs_from_the_mirror_alone(&*droplet);
+    lets_in_by_ssh(&*droplet);
+    let snapshot = droplet.snapshot();
+    starts_again_from(&snapshot, Size::Namespaces);
+    droplet.boot_again();
     assert_eq!(droplet.sh("cat /srv/ran"), "ran\n");
 }
 
 #[test]
 fn a_virtual_machine_is_a_droplet_with_a_kernel_of_its_own() {
-    let user_data = "#cloud-config\npackages: [nftables]\nruncmd: [echo ran >/srv/ran]\n";
-    let mut vm = boot(Size::Virtual, &Options::stock(user_data));
+    let mut vm = boot(Size::Virtual, &Options::stock(USER_DATA));
     installs_from_the_mirror_alone(&*vm);
-    for user in ["root", "debian"] {
-        let said = stdout(&mut vm.login(user).command("sudo -n id -un; id -un"));
-        assert_eq!(said, format!("root\n{user}\n"));
-    }
+    lets_in_by_ssh(&*vm);
     let controllers = vm.sh("cat /sys/fs/cgroup/cgroup.controllers");
     for controller in ["cpu", "memory", "pids"] {
         assert!(controllers.split_whitespace().any(|word| word == controller), "{controllers}");
     }
     assert!(accepts((vm.addr(), 22).into()) && accepts((vm.addr6(), 22).into()));
 
-    vm.sh("echo synced >/srv/synced; sync; echo lost >/srv/lost");
+    vm.sh("echo synced >/srv/synced; sync");
     vm.cut_power();
     vm.boot_again();
-    println!("boots after a loss of power in {:.1?}", vm.boot_time());
-    assert_eq!(vm.sh("cat /srv/synced"), "synced\n");
-    vm.reboot();
-    println!("reboots in {:.1?}", vm.boot_time());
-    assert_eq!(vm.sh("cat /srv/ran; free -m | grep Mem:").lines().next(), Some("ran"));
-
+    println!("answers, after a loss of power, after {:.1?}", vm.boot_time());
+    assert_eq!(vm.sh("cat /srv/synced /srv/ran"), "synced\nran\n");
     let snapshot = vm.snapshot();
     drop(vm);
-    let again = "#cloud-config\nruncmd: [echo again >/srv/ran]\n";
-    let vm = boot(Size::Virtual, &Options::stock(again).from(&snapshot));
-    println!("boots from the snapshot in {:.1?}", vm.boot_time());
-    assert!(vm.first_boot(vm.patience(60)).status.success());
-    assert_eq!(vm.sh("cat /srv/ran; command -v nft"), "again\n/usr/sbin/nft\n");
+    starts_again_from(&snapshot, Size::Virtual);
+}
+
+#[test]
+fn a_virtual_machine_leaves_no_trace_when_its_test_is_killed() {
+    let name = "selftest::a_virtual_machine_leaves_no_trace_when_its_test_is_killed";
+    if std::env::var_os("BUNDLE_TEST_VICTIM").is_some() {
+        let vm = boot(Size::Virtual, &Options::stock("#cloud-config\n{}\n"));
+        panic!("nobody killed this test within {:?}", vm.boot_time());
+    }
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env("BUNDLE_TEST_VICTIM", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.into_iter().find(|line| line.starts_with("vm ")).expect("the victim says its number");
+    let number: u8 = line.split([' ', ':']).nth(1).unwrap().parse().unwrap();
+    let (state, cgroup) = places(number);
+    let console = state.join("serial.log");
+    // The kernel has spoken.
+    while fs::metadata(&console).map_or(0, |log| log.len()) == 0 {
+        sleep(Duration::from_millis(100));
+    }
+    let traces =
+        Traces { number, state, cgroup, wire: format!("bundle{number}"), namespaces: BTreeSet::new() };
+    let found = traces.found().join("\n");
+    for part in ["directory", "link", "qemu-system-x86", "busybox"] {
+        assert!(found.contains(part), "{part} is not seen: {found}");
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    traces.are_gone();
 }

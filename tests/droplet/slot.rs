@@ -160,6 +160,11 @@ fn state_dir(number: u8) -> PathBuf {
     slots_dir().join(number.to_string())
 }
 
+/// The directory and the cgroup of a slot, taken or not.
+pub(crate) fn places(number: u8) -> (PathBuf, PathBuf) {
+    (state_dir(number), cgroup_dir(number))
+}
+
 /// Numbers are the machine's, whatever the cache: they name links, addresses and cgroups.
 fn lock_path(number: u8) -> PathBuf {
     Path::new(LOCKS).join(format!("{number}.lock"))

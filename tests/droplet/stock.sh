@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # `cache` is of the script that reads this in
 # Part of tests/setup, which reads this in: the stock machines, as a cloud provider's images have them, and the
 # package mirror they see. Nothing of this project is in them.
 #
@@ -15,6 +15,16 @@
 
 stock_releases=(trixie bookworm noble)
 
+# Runs outside the tree, with its path as the argument: takes out what mmdebstrap copied from the builder, and leaves
+# what the makers of cloud images leave (no host keys; an empty machine-id means "make one at boot", machine-id(5)).
+# shellcheck disable=SC2016 # `$1` is for the hook's own shell
+stock_common_hook='set -eu
+cd "$1"
+rm -f etc/ssh/ssh_host_*_key* etc/apt/sources.list.d/* etc/apt/apt.conf.d/99mmdebstrap
+echo localhost >etc/hostname
+: >etc/machine-id
+ln -sfn ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf'
+
 # What differs from release to release.
 stock_recipe() {
   stock_packages=(
@@ -25,32 +35,34 @@ stock_recipe() {
   # What may be asked for at a first boot, by its name or in any choice of these names.
   stock_wanted=(docker.io haproxy nftables curl ca-certificates jq)
   stock_components=(main)
+  stock_hook=$stock_common_hook
   case $1 in
     trixie | bookworm)
       stock_host=deb.debian.org stock_path=debian stock_keyring=debian-archive-keyring
       stock_packages+=(linux-image-cloud-amd64)
       stock_wanted+=(docker-compose)
-      [[ $1 == bookworm ]] || stock_wanted+=(docker-cli docker-buildx)
+      if [[ $1 == bookworm ]]; then
+        # cloud-init 22.4 sets this locale, but does not make it.
+        stock_hook+='
+echo "en_US.UTF-8 UTF-8" >etc/locale.gen
+chroot . locale-gen
+echo LANG=en_US.UTF-8 >etc/default/locale'
+      else
+        stock_wanted+=(docker-cli docker-buildx)
+      fi
       ;;
     noble)
       stock_host=archive.ubuntu.com stock_path=ubuntu stock_keyring=ubuntu-archive-keyring
       stock_components+=(universe)
-      stock_packages+=(linux-image-virtual ubuntu-keyring)
+      stock_packages+=(linux-image-virtual ubuntu-keyring locales lsb-release)
+      # The mirror has the release as it came out, without its updates: cloud-init is not to put those in.
+      stock_hook+='
+echo "apt: {preserve_sources_list: true}" >etc/cloud/cloud.cfg.d/90-archive.cfg'
       stock_wanted+=(docker-compose-v2 docker-buildx)
       ;;
     *) fail "unknown release \`$1\`; there is a recipe for: ${stock_releases[*]}" ;;
   esac
 }
-
-# Runs outside the tree, with its path as the argument: takes out what mmdebstrap copied from the builder, and leaves
-# what the makers of cloud images leave (no host keys; an empty machine-id means "make one at boot", machine-id(5)).
-# shellcheck disable=SC2016 # `$1` is for the hook's own shell
-stock_hook='set -eu
-cd "$1"
-rm -f etc/ssh/ssh_host_*_key* etc/apt/sources.list.d/* etc/apt/apt.conf.d/99mmdebstrap
-echo localhost >etc/hostname
-: >etc/machine-id
-ln -sfn ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf'
 
 stock_source() {
   printf 'deb %s %s %s\n' "$2" "$1" "${stock_components[*]}"

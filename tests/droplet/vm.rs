@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::machine::{Machine, Snapshot, copy};
+use crate::machine::{COMPLAINTS, Machine, Snapshot, copy};
 use crate::mirror::Mirror;
 use crate::seed::{Options, Seed};
 use crate::slot::{Slot, cannot_run, describe, output, stdout};
@@ -84,10 +84,11 @@ impl Vm {
         let file = |name: &str| state.join(name).display().to_string();
         let mut qemu = in_cgroup(&self.slot);
         qemu.args(["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max"]);
+        // Page tables of five levels and virtualisation within only cost an emulator time.
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max,la57=off,svm=off"]);
         qemu.args(["-m", &self.options.memory.to_string()]);
         qemu.arg("-kernel").arg(self.stock.kernel()).arg("-initrd").arg(self.stock.initrd());
-        qemu.args(["-append", "root=LABEL=root rw console=ttyS0 net.ifnames=0 panic=-1"]);
+        qemu.args(["-append", "root=LABEL=root rw quiet console=ttyS0 net.ifnames=0 panic=-1"]);
         qemu.args(["-drive", &format!("file={},if=virtio,format=raw,cache=unsafe", file("disk.img"))]);
         qemu.args(["-drive", &format!("file={},if=virtio,format=raw,readonly=on", file("seed.iso"))]);
         let wire = self.slot.wire();
@@ -253,9 +254,7 @@ impl Machine for Vm {
     }
 
     fn complaints(&self) -> String {
-        let script = "systemctl --failed --no-legend --plain; systemctl list-jobs --no-legend --plain; \
-                      journalctl --boot --no-pager --quiet --priority=warning --lines=40";
-        let output = self.run(&["sh", "-c", script]);
+        let output = self.run(&["sh", "-c", COMPLAINTS]);
         format!("{}{}", self.console(), String::from_utf8_lossy(&output.stdout))
     }
 
