@@ -2,7 +2,7 @@
 //! the activator and calls it. A script that writes down how it was called stands for the activator here.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ const STAND_IN: &str = "#!/bin/sh
 echo \"$@\" >>/root/calls
 code=$(head -n 1 /root/codes 2>/dev/null || echo 0)
 [ \"$(wc -l </root/codes 2>/dev/null || echo 0)\" -le 1 ] || sed -i 1d /root/codes
+[ \"$code\" -ne 40 ] || echo 'waiting for secrets: `bundle secrets set token`'
 [ \"$code\" -eq 0 ] || printf 'error: the stand-in ends with %s\\n  - as it was told\\n\\nhint: none\\n' \"$code\" >&2
 exit \"$code\"
 ";
@@ -29,12 +30,8 @@ struct Yard {
 }
 
 impl Yard {
-    fn open() -> Self {
-        Self::of("image = \"debian-13-x64\"", None)
-    }
-
-    /// With these lines about the machine's image, and below the file of Docker's key.
-    fn of(image: &str, key: Option<&Path>) -> Self {
+    /// With these lines about the machine's image and about Docker.
+    fn of(image: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("registry");
         fs::create_dir(&store).unwrap();
@@ -63,8 +60,8 @@ user = "1000:1000"
 "#
         );
         fs::write(yard.path("profile.toml"), profile).unwrap();
-        if let Some(key) = key {
-            fs::copy(key, yard.path("docker.asc")).unwrap();
+        if image.contains("docker/key.asc") {
+            stdout(Command::new(script("docker-repository.sh")).arg(tree()).arg(yard.path("docker")));
         }
         fs::copy(yard.registry.ca_path(), yard.path("ca.pem")).unwrap();
         fs::write(yard.path("activator"), STAND_IN).unwrap();
@@ -74,9 +71,42 @@ user = "1000:1000"
 
     /// One to which the activator has been pushed.
     fn pushed() -> Self {
-        let yard = Self::open();
+        let yard = Self::of("image = \"debian-13-x64\"");
         yard.push();
         yard
+    }
+
+    /// One for the stock machine that is tested (see [`Options::stock`]). Debian 12 takes Docker from a repository of
+    /// the form of Docker's own.
+    fn stock() -> Self {
+        let image = match release().as_str() {
+            "noble" => "image = \"ubuntu-24-04-x64\"",
+            "bookworm" => {
+                "image = \"debian-12-x64\"\n\n[docker.repository]\nurl = \"http://127.0.0.1:8000\"\nkey = \"docker/key.asc\""
+            }
+            _ => "image = \"debian-13-x64\"",
+        };
+        let yard = Self::of(image);
+        yard.push();
+        yard
+    }
+
+    fn boot_stock(&self) -> Droplet {
+        let options = Options::stock(self.user_data()).seed("/root/codes", 0o644, "0\n");
+        let droplet = Droplet::boot(&options);
+        if self.path("docker").exists() {
+            droplet.copy_in(&self.path("docker"), "/srv/docker");
+        }
+        self.serve_docker(&droplet);
+        droplet
+    }
+
+    /// Starts Docker's repository in the droplet, if there is one. Until it answers, the bootstrap waits for it.
+    fn serve_docker(&self, droplet: &Droplet) {
+        if self.path("docker").exists() {
+            let serve = "python3 -m http.server --bind 127.0.0.1 --directory /srv/docker 8000";
+            droplet.sh(&format!("systemd-run --quiet --property=Restart=always {serve}"));
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -116,6 +146,11 @@ user = "1000:1000"
         let path = format!("registry/storage/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]);
         self.path(&path)
     }
+}
+
+/// The code name of the stock machine that is tested.
+fn release() -> String {
+    Options::stock("").stock.unwrap_or_default()
 }
 
 /// The prepared tree, which has all packages, with this user-data and these exit codes for the stand-in.
@@ -174,19 +209,13 @@ fn a_droplet_with_nothing_but_user_data_fetches_the_activator_and_hands_over() {
 
 #[test]
 fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
-    let yard = Yard::pushed();
-    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
-    let droplet = Droplet::boot(&options);
-    has_all_it_needs(&droplet, "debian");
-}
-
-/// Waits for the end of a first boot and looks at what it left; `account` is cloud-init's own user.
-fn has_all_it_needs(droplet: &Droplet, account: &str) {
+    let yard = Yard::stock();
+    let droplet = yard.boot_stock();
     let first = droplet.first_boot(droplet.patience(300));
-    let said = log(droplet);
+    let said = log(&droplet);
     println!("{said}");
     assert!(first.status.success(), "{}\n{}", String::from_utf8_lossy(&first.stdout), droplet.complaints());
-    assert_eq!(state(droplet), "done");
+    assert_eq!(state(&droplet), "done");
     droplet.sh("docker compose version; docker info --format '{{.LiveRestoreEnabled}}' | grep -x true");
     droplet
         .sh("nft list table inet bundle | grep -q metadata_uid; systemctl is-active bundle-ground.service");
@@ -200,53 +229,21 @@ fn has_all_it_needs(droplet: &Droplet, account: &str) {
     println!("{schema}");
     assert!(!schema.to_lowercase().contains("deprec") && !schema.to_lowercase().contains("warn"), "{schema}");
     // Who came in before still does.
-    for user in ["root", account] {
+    for user in ["root", droplet.account()] {
         stdout(&mut droplet.login(user).command("true"));
     }
 }
 
-/// Docker's repository as it is in the droplet.
-const DOCKER_REPOSITORY: &str = "http://127.0.0.1:8000";
-
-#[test]
-#[ignore = "needs the stock machine of Debian 12: `tests/setup --release bookworm`"]
-fn debian_12_takes_docker_from_dockers_own_repository() {
-    let dir = tempfile::tempdir().unwrap();
-    let repository = dir.path().join("repository");
-    stdout(Command::new(script("docker-repository.sh")).arg(tree()).arg(&repository));
-    let image = format!(
-        "image = \"debian-12-x64\"\n\n[docker.repository]\nurl = \"{DOCKER_REPOSITORY}\"\nkey = \"docker.asc\""
-    );
-    let yard = Yard::of(&image, Some(&repository.join("key.asc")));
-    yard.push();
-    let options = Options::stock(yard.user_data()).release("bookworm").seed("/root/codes", 0o644, "0\n");
-    let droplet = Droplet::boot(&options);
-    // Until it is there, the bootstrap waits for it.
-    droplet.copy_in(&repository, "/srv/docker");
-    droplet.sh("systemd-run --quiet python3 -m http.server --bind 127.0.0.1 --directory /srv/docker 8000");
-    has_all_it_needs(&droplet, "debian");
-    droplet.sh("dpkg-query --show docker-ce docker-compose-plugin");
-}
-
-#[test]
-#[ignore = "needs the stock machine of Ubuntu 24.04: `tests/setup --release noble`"]
-fn ubuntu_24_04_boots_up_to_the_hand_over() {
-    let yard = Yard::of("image = \"ubuntu-24-04-x64\"", None);
-    yard.push();
-    let options = Options::stock(yard.user_data()).release("noble").seed("/root/codes", 0o644, "0\n");
-    has_all_it_needs(&Droplet::boot(&options), "ubuntu");
-}
-
 #[test]
 fn a_machine_that_loses_power_among_its_packages_goes_on_when_it_is_back() {
-    let yard = Yard::pushed();
-    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
-    let mut droplet = Droplet::boot(&options);
-    // Docker is unpacked, and not configured.
-    let unpacked = "grep -qs 'status unpacked docker.io:' /var/log/dpkg.log";
+    let yard = Yard::stock();
+    let mut droplet = yard.boot_stock();
+    // HAProxy is unpacked, and not configured.
+    let unpacked = "grep -qs 'status unpacked haproxy:' /var/log/dpkg.log";
     droplet.sh(&format!("timeout 200 sh -c \"until {unpacked}; do sleep 0.02; done\""));
     droplet.kill();
     droplet.boot_again();
+    yard.serve_docker(&droplet);
     let left = droplet.sh("dpkg --audit | head -n 3");
     println!("{left}");
     let (state, message) = outcome(&droplet);
@@ -301,7 +298,8 @@ fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says
     let droplet = Droplet::boot(&prepared(&user_data, "40\n"));
     // A machine that waits for secrets has done its part; whoever sends the last one starts the unit again.
     assert_eq!(cloud_init(&droplet), ("status: done".to_owned(), Some(0)));
-    let waits = ("waiting-for-secrets".to_owned(), "the stand-in ends with 40 as it was told".to_owned());
+    let waits =
+        ("waiting-for-secrets".to_owned(), "waiting for secrets: `bundle secrets set token`".to_owned());
     assert_eq!(outcome(&droplet), waits);
     assert_eq!(droplet.run_ok(&["systemctl", "is-enabled", "bundle-bootstrap.service"]), "enabled\n");
     assert_eq!(again(&droplet, false, "0").0, "done");
