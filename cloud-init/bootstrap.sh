@@ -329,7 +329,8 @@ run() {
 	failures=0
 	insist switch
 	if [ "$code" -eq 40 ]; then
-		stop waiting-for-secrets "${words:-the machine waits for secrets: \`bundle secrets set\`}" 0
+		words=$(grep '^waiting for secrets' "$work/said" | tail -n 1)
+		stop waiting-for-secrets "${words:-waiting for secrets: \`bundle secrets set\`}" 0
 	fi
 	systemctl disable --quiet "$unit" || :
 	case $code in

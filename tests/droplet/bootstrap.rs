@@ -11,13 +11,14 @@ use crate::droplet::Droplet;
 use crate::machine::Machine as _;
 use crate::registry::Registry;
 use crate::seed::Options;
-use crate::slot::stdout;
+use crate::slot::{script, stdout, tree};
 
 /// Stands for the activator: ends as `/root/codes` says, a code for each call, at the end with the last one again.
 const STAND_IN: &str = "#!/bin/sh
 echo \"$@\" >>/root/calls
 code=$(head -n 1 /root/codes 2>/dev/null || echo 0)
 [ \"$(wc -l </root/codes 2>/dev/null || echo 0)\" -le 1 ] || sed -i 1d /root/codes
+[ \"$code\" -ne 40 ] || echo 'waiting for secrets: `bundle secrets set token`'
 [ \"$code\" -eq 0 ] || printf 'error: the stand-in ends with %s\\n  - as it was told\\n\\nhint: none\\n' \"$code\" >&2
 exit \"$code\"
 ";
@@ -29,11 +30,12 @@ struct Yard {
 }
 
 impl Yard {
-    fn open(closed: bool) -> Self {
+    /// With these lines about the machine's image and about Docker.
+    fn of(image: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("registry");
         fs::create_dir(&store).unwrap();
-        let registry = if closed { Registry::start(&store) } else { Registry::start_open(&store) };
+        let registry = Registry::start_open(&store);
         let yard = Self { registry, dir };
         let host = yard.registry.host_port();
         let profile = format!(
@@ -47,7 +49,7 @@ ca = "ca.pem"
 [droplet]
 size = "s-2vcpu-4gb"
 region = "fra1"
-image = "debian-13-x64"
+{image}
 
 [firewall]
 ssh_from = ["10.213.0.0/16"]
@@ -58,6 +60,9 @@ user = "1000:1000"
 "#
         );
         fs::write(yard.path("profile.toml"), profile).unwrap();
+        if image.contains("docker/key.asc") {
+            stdout(Command::new(script("docker-repository.sh")).arg(tree()).arg(yard.path("docker")));
+        }
         fs::copy(yard.registry.ca_path(), yard.path("ca.pem")).unwrap();
         fs::write(yard.path("activator"), STAND_IN).unwrap();
         yard.bundle(&["lock", "profile.toml", "--activator", "activator"]);
@@ -66,9 +71,42 @@ user = "1000:1000"
 
     /// One to which the activator has been pushed.
     fn pushed() -> Self {
-        let yard = Self::open(false);
+        let yard = Self::of("image = \"debian-13-x64\"");
         yard.push();
         yard
+    }
+
+    /// One for the stock machine that is tested (see [`Options::stock`]). Debian 12 takes Docker from a repository of
+    /// the form of Docker's own.
+    fn stock() -> Self {
+        let image = match release().as_str() {
+            "noble" => "image = \"ubuntu-24-04-x64\"",
+            "bookworm" => {
+                "image = \"debian-12-x64\"\n\n[docker.repository]\nurl = \"http://127.0.0.1:8000\"\nkey = \"docker/key.asc\""
+            }
+            _ => "image = \"debian-13-x64\"",
+        };
+        let yard = Self::of(image);
+        yard.push();
+        yard
+    }
+
+    fn boot_stock(&self) -> Droplet {
+        let options = Options::stock(self.user_data()).seed("/root/codes", 0o644, "0\n");
+        let droplet = Droplet::boot(&options);
+        if self.path("docker").exists() {
+            droplet.copy_in(&self.path("docker"), "/srv/docker");
+        }
+        self.serve_docker(&droplet);
+        droplet
+    }
+
+    /// Starts Docker's repository in the droplet, if there is one. Until it answers, the bootstrap waits for it.
+    fn serve_docker(&self, droplet: &Droplet) {
+        if self.path("docker").exists() {
+            let serve = "python3 -m http.server --bind 127.0.0.1 --directory /srv/docker 8000";
+            droplet.sh(&format!("systemd-run --quiet --property=Restart=always {serve}"));
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -108,6 +146,11 @@ user = "1000:1000"
         let path = format!("registry/storage/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]);
         self.path(&path)
     }
+}
+
+/// The code name of the stock machine that is tested.
+fn release() -> String {
+    Options::stock("").stock.unwrap_or_default()
 }
 
 /// The prepared tree, which has all packages, with this user-data and these exit codes for the stand-in.
@@ -166,9 +209,8 @@ fn a_droplet_with_nothing_but_user_data_fetches_the_activator_and_hands_over() {
 
 #[test]
 fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
-    let yard = Yard::pushed();
-    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
-    let droplet = Droplet::boot(&options);
+    let yard = Yard::stock();
+    let droplet = yard.boot_stock();
     let first = droplet.first_boot(droplet.patience(300));
     let said = log(&droplet);
     println!("{said}");
@@ -187,21 +229,21 @@ fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
     println!("{schema}");
     assert!(!schema.to_lowercase().contains("deprec") && !schema.to_lowercase().contains("warn"), "{schema}");
     // Who came in before still does.
-    for user in ["root", "debian"] {
+    for user in ["root", droplet.account()] {
         stdout(&mut droplet.login(user).command("true"));
     }
 }
 
 #[test]
 fn a_machine_that_loses_power_among_its_packages_goes_on_when_it_is_back() {
-    let yard = Yard::pushed();
-    let options = Options::stock(yard.user_data()).seed("/root/codes", 0o644, "0\n");
-    let mut droplet = Droplet::boot(&options);
-    // Docker is unpacked, and not configured.
-    let unpacked = "grep -qs 'status unpacked docker.io:' /var/log/dpkg.log";
+    let yard = Yard::stock();
+    let mut droplet = yard.boot_stock();
+    // HAProxy is unpacked, and not configured.
+    let unpacked = "grep -qs 'status unpacked haproxy:' /var/log/dpkg.log";
     droplet.sh(&format!("timeout 200 sh -c \"until {unpacked}; do sleep 0.02; done\""));
     droplet.kill();
     droplet.boot_again();
+    yard.serve_docker(&droplet);
     let left = droplet.sh("dpkg --audit | head -n 3");
     println!("{left}");
     let (state, message) = outcome(&droplet);
@@ -256,7 +298,8 @@ fn a_droplet_waits_for_a_registry_that_is_away_and_goes_on_as_the_activator_says
     let droplet = Droplet::boot(&prepared(&user_data, "40\n"));
     // A machine that waits for secrets has done its part; whoever sends the last one starts the unit again.
     assert_eq!(cloud_init(&droplet), ("status: done".to_owned(), Some(0)));
-    let waits = ("waiting-for-secrets".to_owned(), "the stand-in ends with 40 as it was told".to_owned());
+    let waits =
+        ("waiting-for-secrets".to_owned(), "waiting for secrets: `bundle secrets set token`".to_owned());
     assert_eq!(outcome(&droplet), waits);
     assert_eq!(droplet.run_ok(&["systemctl", "is-enabled", "bundle-bootstrap.service"]), "enabled\n");
     assert_eq!(again(&droplet, false, "0").0, "done");
