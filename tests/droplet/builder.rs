@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::machine::{Machine, Size};
 use crate::poster::{DOMAIN, Door};
 use crate::registry::Registry;
-use crate::site::program;
+use crate::site::{Ran, program};
 use crate::slot::{output, stdout};
 
 /// The builder's files and registries.
@@ -143,6 +143,25 @@ drain = "5s"
         let ca = self.path("profiles/ca.pem");
         self.done(&["push", &self.profile(), "--registry-ca", ca.to_str().unwrap()]);
         digest
+    }
+
+    /// Pins another activator: the same program with one more byte at its end, which nothing reads.
+    pub(crate) fn pin_another_activator(&self) {
+        let other = self.path("other-bundle");
+        fs::write(&other, [fs::read(program()).unwrap(), vec![0]].concat()).unwrap();
+        self.done(&["lock", &self.profile(), "--activator", other.to_str().unwrap()]);
+    }
+
+    /// `bundle deploy` of the overlay with `extra` to a machine, over a real ssh as its own account, which calls `sudo`.
+    pub(crate) fn deploy(&self, machine: &dyn Machine, extra: &str) -> Ran {
+        self.overlay(extra);
+        let login = machine.login(machine.account());
+        let ca = self.path("profiles/ca.pem");
+        let (profile, to) = (self.profile(), login.destination());
+        let mut arguments = vec!["deploy", &profile, "--host", &to, "--registry-ca", ca.to_str().unwrap()];
+        let options: Vec<_> = login.options().iter().map(|option| format!("--ssh-option={option}")).collect();
+        arguments.extend(options.iter().map(String::as_str));
+        output(&mut self.command(&arguments)).into()
     }
 
     /// What `bundle cloud-init` prints.

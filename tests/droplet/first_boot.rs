@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::builder::{Builder, door, send, status};
 use crate::machine::{Machine, Size, boot};
+use crate::poster::Posters;
 use crate::seed::Options;
-use crate::serving::TOKEN;
+use crate::serving::{TOKEN, release};
 use crate::words::nothing_secret_stands_anywhere;
 
 /// A machine on its way, and when it was switched on.
@@ -166,4 +167,74 @@ fn a_stock_machine_boots_by_itself_into_generation_one_and_serves() {
     println!("rebooted, and healthy after {:.1} s", rebooted.elapsed().as_secs_f64());
     has(&*machine, 1);
     posts(&*machine, 2);
+    a_second_release_is_deployed(&builder, &*machine);
+    another_activator_takes_over(&builder, &*machine);
+}
+
+/// Over ssh as the machine's own account, while clients post; and back without a registry.
+fn a_second_release_is_deployed(builder: &Builder, machine: &dyn Machine) {
+    let posters = Posters::start(&door(machine), 4);
+    let began = Instant::now();
+    let deployed = builder.deploy(machine, &release("second", ""));
+    assert_eq!(deployed.code, 0, "{deployed:?}");
+    println!("deployed in {:.1} s\n{}", began.elapsed().as_secs_f64(), deployed.out);
+    let seen = posters.end();
+    println!("{} answered, {} failed while a release was deployed", seen.answered, seen.failed.len());
+    assert!(seen.answered > 100 && seen.failed.is_empty(), "{:?}", seen.failed);
+    assert_eq!(seen.releases.len(), 2, "{:?}", seen.releases);
+    assert_eq!(status(machine)["current"]["generation"], 2);
+}
+
+/// A bundle that names another activator is activated by that one, and going back brings back the one before.
+fn another_activator_takes_over(builder: &Builder, machine: &dyn Machine) {
+    let called = || machine.run_ok(&["readlink", "/usr/local/bin/bundle"]);
+    let before = called();
+    builder.pin_another_activator();
+    let deployed = builder.deploy(machine, &release("third", ""));
+    assert_eq!(deployed.code, 0, "{deployed:?}");
+    assert!(deployed.err.contains("handing over to the activator"), "{deployed:?}");
+    assert_ne!(called(), before);
+    machine.run_ok(&["bundle", "rollback"]);
+    assert_eq!(called(), before);
+    assert_eq!(status(machine)["current"]["generation"], 2);
+}
+
+#[test]
+fn a_registry_that_is_away_for_three_minutes_is_waited_for() {
+    let mut builder = Builder::new(Size::Namespaces);
+    let bundle = builder.publish("");
+    builder.open.stop();
+    let start = Start::now();
+    let machine = boot(Size::Namespaces, &Options::stock(builder.user_data()));
+    let m = &*machine;
+    let says = |words: &str| {
+        let file = m.run(&["cat", "/var/lib/bundle/first-boot"]);
+        String::from_utf8_lossy(&file.stdout).contains(words)
+    };
+    let wait = |words: &str, limit: u64| {
+        let began = Instant::now();
+        while !says(words) {
+            assert!(began.elapsed() < Duration::from_secs(limit), "no `{words}`\n{}", m.complaints());
+            sleep(Duration::from_millis(500));
+        }
+        start.tell(words);
+    };
+    wait("no connection to the registry `registry.test:", 180);
+    sleep(Duration::from_mins(3));
+    assert!(says("state=fetching"), "it goes on trying");
+    let cloud_init = m.run(&["cloud-init", "status"]);
+    assert!(String::from_utf8_lossy(&cloud_init.stdout).contains("running"), "{cloud_init:?}");
+    builder.open.start_again();
+    wait("state=waiting-for-secrets", 180);
+    // The other one goes away, too, now that the machine knows the way.
+    builder.registry.stop();
+    send(m, "registry_token", builder.registry.password());
+    send(m, "telegram_bot_token", TOKEN);
+    wait("connect", 60);
+    builder.registry.start_again();
+    until(m, "generation 1", Duration::from_mins(4), |status| status["record"]["bundle"] == json!(bundle));
+    start.tell("generation 1 is current");
+    let said = m.first_boot(Duration::from_mins(1));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("status: done"), "{said:?}");
+    start.journal(m);
 }

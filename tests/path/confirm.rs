@@ -132,7 +132,7 @@ fn who_is_asked_and_who_is_not() {
     let json = machine.run(&["plan", &next.reference(), "--json"]).ends(0).json();
     assert_eq!(
         (&json["needs_confirmation"], &json["plan"]["doors"]),
-        (&json!(true), &json!(["nftables/bundle.nft"]))
+        (&json!(true), &json!(["nftables/bundle.nft", "nftables/ground.nft"]))
     );
     let digest = json["digest"].as_str().unwrap();
     // How it is confirmed is no part of what is done to the machine.
