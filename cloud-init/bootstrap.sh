@@ -292,7 +292,11 @@ switch() {
 	code=$(cat "$work/code")
 	words=$(last_words)
 	case $code in
-	0 | 10 | 40) return 0 ;;
+	0 | 10) return 0 ;;
+	40)
+		words=$(grep '^waiting for secrets: ' "$work/said" | tail -n 1)
+		return 0
+		;;
 	20 | 21) ;;
 	30)
 		failures=$((failures + 1))
