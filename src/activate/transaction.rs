@@ -164,9 +164,9 @@ impl Activator<'_> {
             Step::DropLinks => self.store.drop_links_except(&to.links()).map_err(words),
             Step::Trial { seconds } => {
                 await_green(self.host, &to.ready_probes(), health, baseline, self.stop)?;
-                let stop = self.stop;
+                let stopped = self.stop;
                 let trial = Duration::from_secs(*seconds);
-                watch(self.host, &to.public_probes(), trial, baseline, || stop.load(Ordering::SeqCst))
+                watch(self.host, &to.public_probes(), trial, baseline, || stopped.load(Ordering::SeqCst))
             }
             Step::AwaitConfirmation { seconds } => {
                 let limit = Duration::from_secs(*seconds);

@@ -26,14 +26,14 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
     let layout = keep(context, &bundle)?;
-    let Sent { repository, pushed, activator_sent } =
+    let Sent { repository, pushed, with_activator } =
         send(context, &resolved, &bundle, &layout, arguments.repository.as_ref(), &arguments.reach)?;
     let json = json!({
         "bundle": bundle.digest(),
         "manifest": pushed.oci_digest,
         "repository": repository.to_string(),
         "blobs_sent": pushed.blobs_sent,
-        "activator_sent": activator_sent,
+        "activator_sent": with_activator,
     });
     print(context, json, || format!("{repository}@{}", pushed.oci_digest));
     Ok(Code::Done)
@@ -43,7 +43,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 pub(super) struct Sent {
     pub(super) repository: Repository,
     pushed: Pushed,
-    activator_sent: bool,
+    /// Whether the activator went along; it may have been there.
+    with_activator: bool,
 }
 
 /// Sends a bundle to the repository that is named, or to its profile's.
@@ -81,10 +82,10 @@ pub(super) fn send(
     let pushed = registry.push_bundle(layout, bundle.oci_digest(), &repository, &tag);
     let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
-    let activator_sent = parcel.as_ref().map_or(Ok(false), activator::Parcel::send)?;
+    let with_activator = parcel.as_ref().map_or(Ok(false), activator::Parcel::send)?;
     if let Some(parcel) = &parcel {
-        let how = if activator_sent { "sent to" } else { "is already in" };
+        let how = if with_activator { "sent to" } else { "is already in" };
         tell(&format!("the activator {how} {}", parcel.repository()));
     }
-    Ok(Sent { repository, pushed, activator_sent })
+    Ok(Sent { repository, pushed, with_activator })
 }

@@ -1,8 +1,9 @@
 //! The builder's side, on this machine: the shipped production profile under an overlay that names the test's registries,
 //! and what a person there types. The bundles lie in a registry that asks for a password, the activator in an open one.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -79,7 +80,7 @@ impl Builder {
             ("worker", "marketplace"),
             ("migrate", "marketplace"),
         ] {
-            services += &format!("[services.{service}]\nimage = \"{}\"\n", image(name));
+            writeln!(services, "[services.{service}]\nimage = \"{}\"", image(name)).unwrap();
             if self.size == Size::Namespaces {
                 // The kernel that droplets in namespaces run on may have no CPU controller, and Docker refuses a limit
                 // that it cannot set: 0 is none (Docker Engine API, `NanoCpus`).
@@ -176,10 +177,7 @@ fn repository() -> &'static Path {
 
 /// The HTTPS door of a machine, with the certificate that it made for itself.
 pub(crate) fn door(machine: &dyn Machine) -> Door {
-    Door::new(
-        IpAddr::V4(Ipv4Addr::from(machine.addr())),
-        &machine.run_ok(&["cat", "/var/lib/bundle/certs/placeholder.pem"]),
-    )
+    Door::new(IpAddr::V4(machine.addr()), &machine.run_ok(&["cat", "/var/lib/bundle/certs/placeholder.pem"]))
 }
 
 /// Sends a secret, as an operator does.
