@@ -184,7 +184,7 @@ impl Registry {
         fs::write(self.at("openssl.cnf"), config).unwrap();
         let (key, certificate) = (self.at("ca.key"), self.at("trust/ca.crt"));
         let files = ["-keyout", &key, "-out", &certificate];
-        self.make(0, &[&["-extensions", "ca", "-subj", "/CN=Test authority"][..], &files].concat());
+        self.make(0, 3650, &[&["-extensions", "ca", "-subj", "/CN=Test authority"][..], &files].concat());
     }
 
     /// A certificate of the authority for the names and addresses the registry may be called by: this machine's end of
@@ -193,13 +193,22 @@ impl Registry {
         let (ca, ca_key) = (self.at("trust/ca.crt"), self.at("ca.key"));
         let (key, certificate) = (self.at("server.key"), self.at("server.crt"));
         let subject = ["-extensions", "server", "-subj", "/CN=registry.test", "-CA", &ca, "-CAkey", &ca_key];
-        self.make(in_days, &[&subject[..], &["-keyout", &key, "-out", &certificate]].concat());
+        self.make(in_days, 2, &[&subject[..], &["-keyout", &key, "-out", &certificate]].concat());
     }
 
-    /// `openssl req` for a key and a certificate of two days, so many days from now.
-    fn make(&self, in_days: i32, more: &[&str]) {
+    /// `openssl req` for a key and a certificate, valid from so many days from now and for so many.
+    fn make(&self, in_days: i32, days: u32, more: &[&str]) {
         let mut openssl = Command::new("faketime");
-        openssl.args(["-f", &format!("{in_days:+}d"), "openssl", "req", "-x509", "-days", "2", "-nodes"]);
+        openssl.args([
+            "-f",
+            &format!("{in_days:+}d"),
+            "openssl",
+            "req",
+            "-x509",
+            "-days",
+            &days.to_string(),
+            "-nodes",
+        ]);
         openssl.args(["-config", &self.at("openssl.cnf")]);
         openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]).args(more);
         stdout(&mut openssl);
