@@ -169,7 +169,7 @@ impl Registry {
         let at = |name: &str| self.dir.join(name).into_os_string().into_string().unwrap();
         fs::create_dir_all(self.dir.join("trust")).unwrap();
         fs::write(at("openssl.cnf"), config).unwrap();
-        let make = |more: &[&str]| {
+        let make = |days: &str, more: &[&str]| {
             let mut openssl = Command::new("faketime");
             openssl.args([
                 when,
@@ -179,20 +179,23 @@ impl Registry {
                 "-config",
                 &at("openssl.cnf"),
                 "-days",
-                "2",
+                days,
                 "-nodes",
             ]);
             openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]).args(more);
             stdout(&mut openssl);
         };
         let (ca, ca_key) = (at("trust/ca.crt"), at("ca.key"));
-        // The authority stays the same.
+        // The authority stays the same, and outlives what it signs.
         if !Path::new(&ca).exists() {
-            make(&["-extensions", "ca", "-subj", "/CN=Test authority", "-keyout", &ca_key, "-out", &ca]);
+            make(
+                "3650",
+                &["-extensions", "ca", "-subj", "/CN=Test authority", "-keyout", &ca_key, "-out", &ca],
+            );
         }
         let signed_by =
             ["-extensions", "server", "-subj", "/CN=registry.test", "-CA", &ca, "-CAkey", &ca_key];
-        make(&[&signed_by[..], &["-keyout", &at("server.key"), "-out", &at("server.crt")]].concat());
+        make("2", &[&signed_by[..], &["-keyout", &at("server.key"), "-out", &at("server.crt")]].concat());
     }
 
     /// See "Configuring a registry" in the documentation of distribution. Without HTTP/2, so that one

@@ -16,7 +16,7 @@ use crate::image;
 use crate::machine::{Machine, Size, Snapshot, boot};
 use crate::registry::Registry;
 use crate::seed::Options;
-use crate::slot::{describe, output, places, stdout, sweep};
+use crate::slot::{describe, output, owner, places, stdout, sweep};
 use crate::traces::{Traces, namespaces, namespaces_of_this_test};
 
 #[test]
@@ -208,6 +208,7 @@ fn a_droplet_leaves_no_trace_when_its_test_is_killed() {
         let init = words[3];
         let traces = Traces {
             number,
+            owner: owner(number),
             state: words[4].into(),
             cgroup: cgroup_of(init),
             wire: format!("bundle{number}"),
@@ -347,8 +348,14 @@ fn a_virtual_machine_leaves_no_trace_when_its_test_is_killed() {
     while fs::metadata(&console).map_or(0, |log| log.len()) == 0 {
         sleep(Duration::from_millis(100));
     }
-    let traces =
-        Traces { number, state, cgroup, wire: format!("bundle{number}"), namespaces: BTreeSet::new() };
+    let traces = Traces {
+        number,
+        owner: owner(number),
+        state,
+        cgroup,
+        wire: format!("bundle{number}"),
+        namespaces: BTreeSet::new(),
+    };
     let found = traces.found().join("\n");
     for part in ["directory", "link", "qemu-system-x86", "busybox"] {
         assert!(found.contains(part), "{part} is not seen: {found}");

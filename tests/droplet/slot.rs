@@ -34,7 +34,9 @@ impl Slot {
                 let (state, cgroup) = (state_dir(number), cgroup_dir(number));
                 let mut owner = &lock;
                 owner.set_len(0).unwrap();
-                writeln!(owner, "{}\n{}", state.display(), std::process::id()).unwrap();
+                // The last line tells apart those who have had the slot from one process.
+                let nonce = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+                write!(owner, "{}\n{}\n{nonce}", state.display(), std::process::id()).unwrap();
                 let warden = warden(number, &state, &lock).stdin(Stdio::piped()).spawn().unwrap();
                 fs::create_dir_all(&state).unwrap();
                 fs::create_dir(&cgroup).unwrap();
@@ -158,6 +160,11 @@ fn slots_dir() -> PathBuf {
 
 fn state_dir(number: u8) -> PathBuf {
     slots_dir().join(number.to_string())
+}
+
+/// Who has a slot, or had it last, as it stands in its lock.
+pub(crate) fn owner(number: u8) -> String {
+    fs::read_to_string(lock_path(number)).unwrap_or_default()
 }
 
 /// The directory and the cgroup of a slot, taken or not.

@@ -7,11 +7,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::droplet::Droplet;
+use crate::slot::owner;
 
 /// Everything by which a droplet could outlive itself on this machine.
 #[derive(Debug)]
 pub(crate) struct Traces {
     pub(crate) number: u8,
+    /// Whose traces these are: the next one who has the slot makes new ones, after the old are gone.
+    pub(crate) owner: String,
     pub(crate) state: PathBuf,
     pub(crate) cgroup: PathBuf,
     pub(crate) wire: String,
@@ -25,23 +28,26 @@ impl Traces {
         let namespaces = namespaces(&droplet.pid().to_string());
         let namespaces = namespaces.difference(&namespaces_of_this_test()).cloned().collect();
         let (state, cgroup) = (slot.state.clone(), slot.cgroup.clone());
-        Self { number: slot.number, state, cgroup, wire: slot.wire(), namespaces }
+        Self { number: slot.number, owner: owner(slot.number), state, cgroup, wire: slot.wire(), namespaces }
     }
 
     /// What of it is there now, in words.
     pub(crate) fn found(&self) -> Vec<String> {
         let mut found = Vec::new();
+        let own = owner(self.number) == self.owner;
         for dir in [&self.state, &self.cgroup] {
-            if dir.exists() {
+            if own && dir.exists() {
                 found.push(format!("directory {}", dir.display()));
             }
         }
-        if Path::new("/sys/class/net").join(&self.wire).exists() {
+        if own && Path::new("/sys/class/net").join(&self.wire).exists() {
             found.push(format!("link {}", self.wire));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let state = self.state.to_str().unwrap();
-        found.extend(mounts.lines().filter(|line| line.contains(state)).map(|line| format!("mount {line}")));
+        found.extend(
+            mounts.lines().filter(|line| own && line.contains(state)).map(|line| format!("mount {line}")),
+        );
         let cgroup = format!("/bundle-test-{}/", self.number);
         let mirror = format!("10.213.{}.1:80\0", self.number);
         for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()) {
@@ -51,10 +57,12 @@ impl Traces {
             }
             let inside = namespaces(&name).intersection(&self.namespaces).next().is_some();
             let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+            // The kernel gives a namespace's number again, to another droplet in a cgroup of its own.
+            let other = cgroups.contains("/bundle-test-");
             let cgroups = cgroups.lines().any(|line| format!("{line}/").contains(&cgroup));
             let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
             let serves = String::from_utf8_lossy(&arguments).contains(&mirror);
-            if inside || cgroups || serves {
+            if inside && !other || own && (cgroups || serves) {
                 let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
                 found.push(format!("process {name} {}", command.trim()));
             }
