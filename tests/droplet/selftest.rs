@@ -340,8 +340,9 @@ fn a_virtual_machine_leaves_no_trace_when_its_test_is_killed() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.into_iter().find(|line| line.starts_with("vm ")).expect("the victim says its number");
-    let number: u8 = line.split([' ', ':']).nth(1).unwrap().parse().unwrap();
+    let line =
+        lines.into_iter().find(|line| line.contains(": disk ready")).expect("the victim says its number");
+    let number: u8 = line.rsplit("vm ").next().unwrap().split(':').next().unwrap().parse().unwrap();
     let (state, cgroup) = places(number);
     let console = state.join("serial.log");
     // The kernel has spoken.
