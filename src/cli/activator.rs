@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Context;
 use super::places::Reach;
 use super::report::{Code, Failure};
+use super::{Context, tell};
 use crate::model::Digest;
 use crate::registry::{Registry, Repository};
 use crate::spec::Activator;
@@ -35,8 +35,32 @@ pub(super) fn keep(context: &Context<'_>, path: &Path) -> Result<Activator, Fail
     fs::create_dir_all(&cache).map_err(lost)?;
     let mut beside = tempfile::NamedTempFile::new_in(&cache).map_err(lost)?;
     let activator = measure(file, |bytes| beside.write_all(bytes)).map_err(fail)?;
+    if !runs_anywhere(path) {
+        tell(&format!(
+            "warning: `{}` is no static x86-64 program, so a droplet may not be able to run it: `cargo static` makes one",
+            path.display()
+        ));
+    }
     beside.persist(cache.join(activator.digest.hex())).map_err(|error| lost(error.error))?;
     Ok(activator)
+}
+
+/// Whether a file is an ELF program for x86-64 without an interpreter, hence without shared libraries (elf(5)).
+fn runs_anywhere(path: &Path) -> bool {
+    const X86_64: u16 = 62;
+    const INTERPRETER: u32 = 3;
+    let Ok(bytes) = fs::read(path) else { return false };
+    let at = |offset: usize, size: usize| {
+        let bytes = bytes.get(offset..offset.checked_add(size)?)?;
+        Some(bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let headers = || {
+        let (first, size, count) = (at(32, 8)?, at(54, 2)?, at(56, 2)?);
+        (0..count).map(|n| at(usize::try_from(first + n * size).ok()?, 4)).collect::<Option<Vec<_>>>()
+    };
+    bytes.starts_with(b"\x7fELF\x02\x01")
+        && at(18, 2) == Some(X86_64.into())
+        && headers().is_some_and(|types| !types.contains(&INTERPRETER.into()))
 }
 
 /// Finds out whether `repository` has the activator, and if not, where its program is: in the cache, or it is this very

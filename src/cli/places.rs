@@ -17,6 +17,16 @@ pub(super) struct Reach {
     /// Trust the certificates in this PEM file too, for the registry
     #[arg(long, value_name = "FILE")]
     registry_ca: Option<PathBuf>,
+    /// Certificates that the profile trusts for its registry
+    #[arg(skip)]
+    profile_ca: Option<String>,
+}
+
+impl Reach {
+    /// The same, with what a profile trusts for its registry.
+    pub(super) fn of_profile(&self, ca: Option<&String>) -> Self {
+        Self { profile_ca: ca.cloned(), ..self.clone() }
+    }
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
@@ -63,6 +73,7 @@ impl Context<'_> {
             });
             pem.extend(read?);
         }
+        pem.extend(reach.profile_ca.iter().flat_map(|text| text.bytes()));
         let extra_ca = Some(pem).filter(|pem| !pem.is_empty());
         Registry::new(Options { extra_ca, environment, ..Options::default() })
             .map_err(|error| Failure::of(Code::Refused, &error))

@@ -58,3 +58,14 @@ impl ProfileArgument {
         Ok((resolved, tree, bundle))
     }
 }
+
+/// Refuses a profile whose lock has placeholders: what it names can be looked at, not run.
+pub(super) fn refuse_placeholders(resolved: &Resolved, profile: &str) -> Result<(), Failure> {
+    if resolved.placeholders.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = resolved.placeholders.iter().map(|image| format!("`{}`", image.repository)).collect();
+    let message = format!("no machine could run it: {} has no digest yet", names.join(", "));
+    Err(Failure::new(Code::Input, message)
+        .hint(format!("publish it, and run `bundle lock {profile} --update`")))
+}

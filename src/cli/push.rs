@@ -66,6 +66,7 @@ pub(super) fn send(
                 .hint("give it a table `[registry]` with `repository = \"registry.example.com/team/app\"`"));
         }
     };
+    let reach = &reach.of_profile(resolved.spec.registry.as_ref().and_then(|registry| registry.ca.as_ref()));
     let profile = &resolved.spec.name;
     let tag: Tag = profile.as_str().parse().map_err(|error| Failure::of(Code::Input, &error))?;
     // Before anything is sent: a bundle whose activator is nowhere boots no machine.

@@ -223,7 +223,7 @@ fn a_stock_machine_installs_what_it_needs_behind_its_firewall() {
     let haproxy = droplet
         .sh("systemctl is-enabled haproxy.service || :; systemctl show -p ActiveEnterTimestamp haproxy");
     assert_eq!(haproxy, "disabled\nActiveEnterTimestamp=\n");
-    droplet.sh("! test -e /usr/sbin/policy-rc.d; ! test -e /usr/local/bin/bundle.new");
+    droplet.sh("! test -e /usr/sbin/policy-rc.d && ! test -e /usr/local/bin/bundle.new");
     assert_eq!(droplet.sh("systemctl --failed --no-legend"), "");
     let schema = droplet.run_ok(&["cloud-init", "schema", "--system"]);
     println!("{schema}");

@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use crate::machine::{Machine, Size};
 use crate::poster::{DOMAIN, Door};
 use crate::registry::Registry;
+use crate::seed::Options;
 use crate::site::{Ran, program};
-use crate::slot::{output, stdout};
+use crate::slot::{output, script, stdout, tree};
 
 /// The builder's files and registries.
 pub(crate) struct Builder {
@@ -48,6 +49,10 @@ impl Builder {
         let auth = STANDARD.encode(format!("{}:{}", registry.user(), registry.password()));
         let logins = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, registry.host_port());
         fs::write(path("docker/config.json"), logins).unwrap();
+        if Options::stock("").stock.as_deref() == Some("bookworm") {
+            let out = path("profiles/docker");
+            stdout(Command::new(script("docker-repository.sh")).arg(tree()).arg(out));
+        }
         let builder = Self { registry, open, images: images.to_vec(), size, dir };
         builder.overlay("");
         let program = program();
@@ -63,6 +68,15 @@ impl Builder {
     /// The overlay's file.
     pub(crate) fn profile(&self) -> String {
         self.path("profiles/droplet.toml").display().to_string()
+    }
+
+    /// Starts Docker's repository in the machine, if there is one; until it answers, the bootstrap waits for it.
+    pub(crate) fn serve_docker(&self, machine: &dyn Machine) {
+        if self.path("profiles/docker").exists() {
+            machine.copy_in(&self.path("profiles/docker"), "/srv/docker");
+            let serve = "python3 -m http.server --bind 127.0.0.1 --directory /srv/docker 8000";
+            machine.sh(&format!("systemd-run --quiet --property=Restart=always {serve}"));
+        }
     }
 
     /// Writes the overlay, with `extra` at its end.
@@ -87,6 +101,13 @@ impl Builder {
                 services += "cpus = \"0\"\n";
             }
         }
+        let release = match Options::stock("").stock.as_deref() {
+            Some("noble") => "image = \"ubuntu-24-04-x64\"",
+            Some("bookworm") => {
+                "image = \"debian-12-x64\"\n\n[docker.repository]\nurl = \"http://127.0.0.1:8000\"\nkey = \"docker/key.asc\""
+            }
+            _ => "image = \"debian-13-x64\"",
+        };
         // An emulated machine takes its time.
         let health = if self.size == Size::Virtual { 180 } else { 20 };
         let text = format!(
@@ -101,6 +122,9 @@ token = "registry_token"
 activator = "{open}/team/activator"
 
 [secrets.registry_token]
+
+[droplet]
+{release}
 
 [firewall]
 ssh_from = ["10.213.0.0/16", "fd62:756e:646c::/48"]

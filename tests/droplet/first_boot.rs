@@ -84,6 +84,7 @@ pub(crate) fn boot_to_generation_one(builder: &Builder, size: Size) -> (Box<dyn 
     let machine = boot(size, &Options::stock(user_data).memory(3072));
     let m = &*machine;
     start.tell("commands can be run inside");
+    builder.serve_docker(m);
     let limit = m.patience(120);
 
     until(m, "asking for the registry's token", limit, |status| waits_for(status, &["registry_token"]));

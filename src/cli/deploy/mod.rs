@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::build::keep;
 use super::places::Reach;
-use super::profile::ProfileArgument;
+use super::profile::{ProfileArgument, refuse_placeholders};
 use super::report::{Code, Failure};
 use super::{Context, print, push, signals, tell};
 use crate::bundle::Manifest;
@@ -81,6 +81,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 
 fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Code, Failure> {
     let (resolved, bundle) = arguments.profile.seal()?;
+    refuse_placeholders(&resolved, &arguments.profile.profile)?;
     // Not by the parser of the command line, which quotes what it refuses.
     let named: Result<Vec<Named>, _> = arguments.secrets.iter().map(|text| text.parse()).collect();
     let named = named.map_err(|why| Failure::new(Code::Input, format!("`--secret`: {why}")))?;
@@ -92,7 +93,8 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
     let mut repository = None;
     if arguments.copy {
         missing = copy::ask(ssh, &arguments.hosts, &seen, &bundle)?;
-        images = Some(copy::gather(context, &missing, &arguments.reach)?);
+        let ca = resolved.spec.registry.as_ref().and_then(|registry| registry.ca.as_ref());
+        images = Some(copy::gather(context, &missing, &arguments.reach.of_profile(ca))?);
     } else {
         let (named, reach) = (arguments.repository.as_ref(), &arguments.reach);
         repository =
