@@ -109,7 +109,13 @@ impl Activator<'_> {
     /// every image on the machine. The bundle is in the store by now. `now` is in seconds since 1970.
     pub fn look_closely(&mut self, to: &Side<'_>, way: Way, now: u64) -> Result<Vec<Reason>, StoreError> {
         let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
-        self.store.ensure_certificate(&manifest.domain, now)?;
+        if let Err(error) = self.store.ensure_certificate(&manifest.domain, now) {
+            // What served then had one.
+            if way == Way::Forward {
+                return Err(error);
+            }
+            (self.tell)(&format!("warning: {}", words(error)));
+        }
         match way {
             Way::Forward => self.store.ensure_ballast()?,
             Way::Back => self.store.release_ballast()?,

@@ -196,6 +196,7 @@ mod tests {
     use super::super::fixture;
     use super::*;
     use crate::model::SecretOrigin;
+    use crate::spec::OsRelease;
 
     fn release_of(spec: &Spec) -> Digest {
         fixture::render(spec).release().unwrap()
@@ -207,6 +208,21 @@ mod tests {
         insta::assert_snapshot!("data.yaml", fixture::text(&tree, DATA, Slot::Blue));
         insta::assert_snapshot!("blue.yaml", fixture::text(&tree, slot_path(Slot::Blue), Slot::Blue));
         insta::assert_snapshot!("green.yaml", fixture::text(&tree, slot_path(Slot::Green), Slot::Blue));
+    }
+
+    #[test]
+    fn an_older_docker_is_not_asked_for_what_it_does_not_know() {
+        let rendered = |release| {
+            let mut spec = fixture::spec();
+            spec.droplet.release = release;
+            for service in spec.services.values_mut() {
+                let healthcheck = json!({ "test": ["CMD", "true"], "start_interval": "1s" });
+                service.compose.insert("healthcheck".to_owned(), healthcheck);
+            }
+            fixture::text(&fixture::render(&spec), DATA, Slot::Blue)
+        };
+        assert!(rendered(OsRelease::Debian13).contains("start_interval"));
+        assert!(!rendered(OsRelease::Ubuntu2404).contains("start_interval"));
     }
 
     #[test]

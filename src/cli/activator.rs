@@ -15,7 +15,7 @@ use crate::registry::{Registry, Repository};
 use crate::spec::Activator;
 
 /// An activator on its way to a registry.
-pub(super) struct Parcel {
+pub(super) struct Upload {
     repository: Repository,
     registry: Registry,
     activator: Activator,
@@ -70,7 +70,7 @@ pub(super) fn find(
     activator: &Activator,
     repository: Repository,
     reach: &Reach,
-) -> Result<Parcel, Failure> {
+) -> Result<Upload, Failure> {
     let registry = context.registry(Some(repository.host()), reach)?;
     let there = registry.has_activator(&repository, activator.digest, activator.size);
     let program = if there.map_err(|error| Failure::of(Code::Refused, &error))? {
@@ -92,10 +92,10 @@ pub(super) fn find(
         };
         Some(program)
     };
-    Ok(Parcel { repository, registry, activator: activator.clone(), program })
+    Ok(Upload { repository, registry, activator: activator.clone(), program })
 }
 
-impl Parcel {
+impl Upload {
     /// Sends it, unless it is there; whether it was sent.
     pub(super) fn send(&self) -> Result<bool, Failure> {
         let Some(program) = &self.program else { return Ok(false) };

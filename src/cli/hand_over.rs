@@ -41,6 +41,14 @@ pub(super) fn hand_over(
     }
     let program = match changing.store.activator(pin.digest)? {
         Some(program) => program,
+        // Carried here by hand, the bundle came without it. This program has read the bundle, so it knows its format.
+        None if context.received(from.reference).is_some() => {
+            tell(&format!(
+                "warning: the activator {} was not carried along: this one goes on, and stays the machine's",
+                pin.digest.short()
+            ));
+            return Ok(());
+        }
         None => fetch(context, changing, pin, from)?,
     };
     tell(&format!("handing over to the activator {}, which the bundle names", pin.digest.short()));

@@ -126,7 +126,7 @@ impl Context<'_> {
     }
 
     /// The bundle of this digest, if it was sent here over an operator's connection.
-    fn received(&self, reference: &Ref) -> Option<Verified<OpenedBundle>> {
+    pub(super) fn received(&self, reference: &Ref) -> Option<Verified<OpenedBundle>> {
         let Ref::Bundle(digest) = reference else { return None };
         let layout = Layout::open(&self.store().received_bundle()).ok()?;
         Verified::<OpenedBundle>::the_only(&layout).ok().filter(|opened| opened.digest() == *digest)

@@ -70,7 +70,7 @@ pub(super) fn send(
     let profile = &resolved.spec.name;
     let tag: Tag = profile.as_str().parse().map_err(|error| Failure::of(Code::Input, &error))?;
     // Before anything is sent: a bundle whose activator is nowhere boots no machine.
-    let parcel = match &resolved.spec.activator {
+    let upload = match &resolved.spec.activator {
         Some(activator) => {
             let own = resolved.spec.registry.as_ref().and_then(|registry| registry.activator.as_ref());
             let to = own.map_or_else(|| Ok(repository.clone()), |text| text.parse());
@@ -79,14 +79,15 @@ pub(super) fn send(
         }
         None => None,
     };
+    // The activator first: what a tag names must be able to become current.
+    let with_activator = upload.as_ref().map_or(Ok(false), activator::Upload::send)?;
+    if let Some(upload) = &upload {
+        let how = if with_activator { "sent to" } else { "is already in" };
+        tell(&format!("the activator {how} {}", upload.repository()));
+    }
     let registry = context.registry(Some(repository.host()), reach)?;
     let pushed = registry.push_bundle(layout, bundle.oci_digest(), &repository, &tag);
     let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
-    let with_activator = parcel.as_ref().map_or(Ok(false), activator::Parcel::send)?;
-    if let Some(parcel) = &parcel {
-        let how = if with_activator { "sent to" } else { "is already in" };
-        tell(&format!("the activator {how} {}", parcel.repository()));
-    }
     Ok(Sent { repository, pushed, with_activator })
 }

@@ -24,6 +24,7 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     dependencies(profile, faults);
     image_names(profile, faults);
     memory(profile, faults);
+    start_interval(profile, faults);
 }
 
 /// Reports a service that does not exist; whether it does.
@@ -374,6 +375,22 @@ fn memory(profile: &Profile, faults: &mut Diagnostics) {
             )
             .label(format!("{} MiB", mib(has)))
             .help("lower the `mem_limit` of stateless services, which run twice during a switch, or take a larger size");
+    }
+}
+
+/// Left out where the release's own Docker is too old for it.
+fn start_interval(profile: &Profile, faults: &mut Diagnostics) {
+    let Some((droplet, span)) = &profile.droplet else { return };
+    let asks = |service: &super::service::Service| {
+        service.compose.get("healthcheck").is_some_and(|check| check.get("start_interval").is_some())
+    };
+    if profile.docker_repository.is_none()
+        && !droplet.release.knows_start_interval()
+        && profile.services.values().any(asks)
+    {
+        faults
+            .warning(span.clone(), "the Docker of this release knows no `start_interval`, so it is left out of health checks")
+            .help("it came with Docker 25: take Docker's own packages (`[docker.repository]`), or wait for a whole `interval`");
     }
 }
 

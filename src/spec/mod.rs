@@ -121,6 +121,12 @@ pub enum OsRelease {
 }
 
 impl OsRelease {
+    /// Whether the Docker that the distribution was released with knows a health check's `start_interval`: it came with
+    /// Docker 25, and Compose refuses the key where Docker is older.
+    pub fn knows_start_interval(self) -> bool {
+        self == Self::Debian13
+    }
+
     /// The name that package repositories have for it.
     pub fn codename(self) -> &'static str {
         match self {

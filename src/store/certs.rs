@@ -70,14 +70,25 @@ impl Store {
                 continue;
             }
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let about = fs::metadata(&path).doing("looking at", &path)?;
+            // One odd file is said, and is no reason to be blind or to stay where one is.
+            let about = match fs::metadata(&path) {
+                Ok(about) => about,
+                Err(error) => {
+                    kept.push(Kept { file, certificate: Err(error.to_string()), readable: false });
+                    continue;
+                }
+            };
             // A machine without that group has no HAProxy that could be kept out.
             let readable = match group {
                 Some(gid) if about.gid() == gid => about.mode() & 0o040 != 0,
                 Some(_) => about.mode() & 0o004 != 0,
                 None => true,
             };
-            kept.push(Kept { file, certificate: first(&path)?, readable });
+            kept.push(Kept {
+                file,
+                certificate: first(&path).unwrap_or_else(|error| Err(error.to_string())),
+                readable,
+            });
         }
         kept.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(kept)

@@ -67,7 +67,10 @@ impl Store {
         durable::make_dir(durable::parent(&directory), 0o700)?;
         durable::make_dir(&directory, 0o700)?;
         let auth = STANDARD.encode(format!("{user}:{}", token.expose()));
-        let json = json!({ "auths": { registry.host(): { "auth": auth } } }).to_string();
+        // Docker knows its own hub by an older name (docs.docker.com, "docker login").
+        let key =
+            if registry.host() == "docker.io" { "https://index.docker.io/v1/" } else { registry.host() };
+        let json = json!({ "auths": { key: { "auth": auth } } }).to_string();
         let path = directory.join("config.json");
         if !has(&path, &json)? {
             durable::write(&path, json.as_bytes(), 0o600)?;
@@ -111,6 +114,16 @@ mod tests {
         // base64 of deploy:hunter2.
         assert_eq!(text, r#"{"auths":{"r.example:5000":{"auth":"ZGVwbG95Omh1bnRlcjI="}}}"#);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn dockers_own_hub_has_another_name_in_the_login() {
+        let (dir, store) = machine("repository = \"docker.io/team/app\"\nuser = \"deploy\"\ntoken = \"t\"\n");
+        store.set_secret(&"t".parse().unwrap(), &SecretValue::new("hunter2")).unwrap();
+        store.registry_login().unwrap();
+        let text = fs::read_to_string(dir.path().join("run/bundle/secrets/.registry/docker.io/config.json"))
+            .unwrap();
+        assert!(text.contains("https://index.docker.io/v1/"), "{text}");
     }
 
     #[test]

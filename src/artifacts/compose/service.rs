@@ -42,6 +42,9 @@ impl Model {
         if let Some(user) = service.user {
             model.set("user", format!("{}:{}", user.uid, user.gid));
         }
+        if spec.docker_repository.is_none() && !spec.droplet.release.knows_start_interval() {
+            model.without_start_interval();
+        }
         model.no_new_privileges();
         model.labels_as_map();
         model.set("environment", json!(service.environment));
@@ -100,6 +103,13 @@ impl Model {
         }
         if let Some(entries) = entry.as_object_mut() {
             entries.insert(key.to_owned(), value);
+        }
+    }
+
+    /// The profile was warned: health is then asked for the first time after a whole `interval`.
+    fn without_start_interval(&mut self) {
+        if let Some(healthcheck) = self.keys.get_mut("healthcheck").and_then(Value::as_object_mut) {
+            healthcheck.remove("start_interval");
         }
     }
 
