@@ -34,7 +34,7 @@ package containerd.io runc usr/bin/containerd usr/bin/containerd-shim-runc-v2 us
 package docker-ce-cli '' usr/bin/docker
 package docker-compose-plugin '' usr/libexec/docker/cli-plugins/docker-compose
 printf '#!/bin/sh\ngroupadd --force --system docker\nsystemctl daemon-reload\nsystemctl enable --now docker.service\n' >"$work/postinst"
-package docker-ce 'containerd.io, docker-ce-cli, iptables, tini' usr/sbin/dockerd $units/docker.service $units/docker.socket
+package docker-ce 'containerd.io, docker-ce-cli, iptables, tini' usr/sbin/dockerd usr/bin/docker-init $units/docker.service $units/docker.socket
 
 cd "$out"
 packages=dists/bookworm/stable/binary-amd64/Packages
