@@ -356,6 +356,29 @@ mod tests {
     }
 
     #[test]
+    fn a_droplet_that_had_nothing_keeps_what_it_got() {
+        // No `ssh` is run: a way back would take everything down.
+        let ssh = Ssh::new(Vec::new()).unwrap();
+        let to: Destination = "web".parse().unwrap();
+        let stop = AtomicBool::new(false);
+        let row = rows(&[Outcome::Switched]).remove(0);
+        let seen = Seen {
+            sudo: false,
+            view: View::BARE,
+            bundle: None,
+            pending: false,
+            busy: None,
+            first_boot: false,
+            secrets: Vec::new(),
+        };
+        let bundle = crate::model::Digest::of(b"new");
+        let host = Host { ssh: &ssh, to: &to, seen, bundle, repository: None, confirm: 1, stop: &stop };
+        let mut turns = [Turn { host, parcel: None, row }];
+        take_back(&mut turns);
+        assert_eq!(turns[0].row.outcome, Outcome::Kept);
+    }
+
+    #[test]
     fn a_droplet_is_named_once() {
         let hosts = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>();
         assert!(each_once(&hosts(&["web1", "web2", "root@web1"])).is_ok());
