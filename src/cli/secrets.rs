@@ -64,11 +64,13 @@ fn set(context: &Context<'_>, name: &SecretName) -> Result<Code, Failure> {
     store.prepare()?;
     refuse_foreign(&store, name)?;
     let known = store.secret(name)?;
-    // Only a change of a value can get in the way of a switch; one that is new is waited for.
-    let lock = known.is_some().then(|| Changing::lock(context, "bundle secrets set")).transpose()?;
-    store.set_secret(name, &value)?;
-    drop(lock);
     let changed = known.as_ref() != Some(&value);
+    if changed {
+        // Only a change of a value can get in the way of a switch; one that is new is waited for.
+        let lock = known.is_some().then(|| Changing::lock(context, "bundle secrets set")).transpose()?;
+        store.set_secret(name, &value)?;
+        drop(lock);
+    }
     let waiting = store.waiting()?;
     let missing = waiting.as_ref().map_or(Ok(Vec::new()), |waiting| store.still_missing(&waiting.missing))?;
     let json = json!({ "secret": name, "changed": changed, "still_missing": missing });

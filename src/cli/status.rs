@@ -8,17 +8,20 @@ use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::activate::{Probe, Side};
 use crate::model::SecretName;
-use crate::store::Phase;
 use crate::store::first_boot::FirstBoot;
 use crate::store::journal::Pending;
-use crate::store::{Store, Waiting};
+use crate::store::{Busy, Holder, Phase, Store, Waiting};
 
 pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let store = context.store();
+    let busy = store.holder()?;
     let Some(view) = store.current()? else {
         let on_the_way = OnTheWay::of(&store)?;
-        print(context, json!({ "current": null, "on_the_way": on_the_way.json() }), || {
+        let json =
+            json!({ "current": null, "on_the_way": on_the_way.json(), "busy": busy.as_ref().map(busy_json) });
+        print(context, json, || {
             let mut lines = vec!["no generation yet: `bundle switch REF` makes the first".to_owned()];
+            lines.extend(busy.as_ref().map(busy_line));
             lines.extend(on_the_way.lines());
             lines.join("\n")
         });
@@ -45,6 +48,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
         "last_good": store.last_good()?,
         "record": generation.record,
         "pending": pending.as_ref().map(pending_json),
+        "busy": busy.as_ref().map(busy_json),
         "health": checks.iter().map(|(subject, red)| json!({ "subject": subject, "red": red })).collect::<Vec<_>>(),
         "degraded": degraded,
         "on_the_way": on_the_way.json(),
@@ -68,6 +72,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
             let word = red.as_deref().map_or_else(|| "green".to_owned(), |why| format!("red: {why}"));
             lines.push(format!("    {subject:<24} {word}"));
         }
+        lines.extend(busy.as_ref().map(busy_line));
         if let Some(pending) = &pending {
             lines.push(format!("  pending  {}", pending_words(pending)));
         }
@@ -117,6 +122,20 @@ impl OnTheWay {
     }
 }
 
+/// Who changes the machine right now; an object without fields if nobody can read who.
+fn busy_json(Busy(holder): &Busy) -> serde_json::Value {
+    holder.as_ref().map_or_else(|| json!({}), |holder| json!(holder))
+}
+
+fn busy_line(Busy(holder): &Busy) -> String {
+    match holder {
+        None => "  busy     another command".to_owned(),
+        Some(Holder { pid, user, command, phase, since }) => {
+            format!("  busy     {command} by {user}, pid {pid}, since {}: {phase}", time(*since))
+        }
+    }
+}
+
 fn pending_json(pending: &Pending) -> serde_json::Value {
     json!({
         "from": pending.from,
@@ -143,5 +162,28 @@ fn pending_words(pending: &Pending) -> String {
         format!(
             "a switch from {from} to {to} is under way or was interrupted; `bundle recover` settles the latter"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_at_work_is_named_with_where_they_are() {
+        let holder = Holder {
+            pid: 4711,
+            user: "deploy@192.0.2.1".to_owned(),
+            command: "bundle switch".to_owned(),
+            phase: "stage".to_owned(),
+            since: 1_700_000_000,
+        };
+        let busy = Busy(Some(holder));
+        let line =
+            "  busy     bundle switch by deploy@192.0.2.1, pid 4711, since 2023-11-14 22:13:20Z: stage";
+        assert_eq!(busy_line(&busy), line);
+        assert_eq!(busy_json(&busy)["phase"], "stage");
+        // A program tells it from `null` even so.
+        assert_eq!(busy_json(&Busy(None)), json!({}));
     }
 }

@@ -177,12 +177,21 @@ fn of_two_switches_at_once_one_wins_and_the_other_is_told_who() {
     machine.run(&["secrets", "set", "telegram_bot_token"]).ends(1);
     machine.run(&["rollback"]).ends(21);
     machine.run(&["recover"]).ends(21);
-    // Who only looks is not kept waiting.
+    // A value that is what it was gets in nobody's way.
+    machine.set_secret("telegram_bot_token", "123:abc").ends(0);
+    machine.set_secret("telegram_bot_token", "456:def").ends(21);
+    // Who only looks is not kept waiting, and sees who is at work.
+    let busy = &machine.run(&["--json", "status"]).ends(0).json()["busy"];
+    assert_eq!((&busy["pid"], &busy["command"]), (&json!(winner.id()), &json!("bundle switch")));
     machine.run(&["status"]).ends(0);
     machine.run(&["generations"]).ends(0);
     assert!(winner.wait().unwrap().success());
     machine.mend();
     assert_eq!(machine.current(), "2/green");
+    assert!(
+        machine.run(&["--json", "status"]).ends(0).json()["busy"].is_null(),
+        "nobody is at work any more"
+    );
     assert_settled(&machine, "after two switches at once");
 }
 

@@ -8,13 +8,13 @@ use serde::Deserialize;
 
 use super::host::Host;
 use super::look::Seen;
-use super::ssh::{Connection, Destination, LOST, PROGRAM, Ssh};
+use super::ssh::{Connection, Destination, LOST, Ssh};
 use crate::bundle::parcel::Writer;
 use crate::bundle::{Bundle, ImagePin, Layout};
 use crate::cli::places::Reach;
 use crate::cli::report::{Code, Failure};
 use crate::cli::{Context, tell};
-use crate::model::Digest;
+use crate::model::{Digest, PROGRAM};
 use crate::registry::Image;
 
 /// What is sent to one droplet.

@@ -26,8 +26,8 @@ use super::{Context, print, push, signals, tell};
 use crate::bundle::Manifest;
 use crate::registry::Repository;
 use copy::Parcel;
-use host::Host;
-use look::{Seen, look};
+use host::{BUSY, Host, PAUSE};
+use look::{Seen, advice, look};
 use ssh::{Connection, Destination, Ssh};
 use table::{Outcome, Row, render};
 use values::{Named, Values};
@@ -110,7 +110,7 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
             let host = Host {
                 ssh,
                 to,
-                seen,
+                seen: seen.clone(),
                 bundle: bundle.digest(),
                 repository: repository.clone(),
                 confirm: arguments.confirm,
@@ -174,10 +174,13 @@ fn look_at_all(
     let mut all = Vec::new();
     let mut without = Vec::new();
     for to in hosts {
-        match look(ssh, to, Connection::Any) {
+        match look_patiently(ssh, to) {
             Err(why) => faults.push(format!("{to}: {why}")),
             Ok(seen) => {
-                if seen.pending {
+                if let Some(who) = &seen.busy {
+                    faults
+                        .push(format!("{to}: it is busy: {who}; `bundle status` there shows how far it is"));
+                } else if seen.pending {
                     faults.push(format!(
                         "{to}: a switch is under way or was interrupted; `bundle status` there says which, `bundle recover` settles it"
                     ));
@@ -200,7 +203,10 @@ fn look_at_all(
         return Ok(all);
     }
     let message = format!("refused before any droplet was touched\n  - {}", faults.join("\n  - "));
-    let failure = Failure::new(Code::Refused, message);
+    let mut hints: Vec<_> = faults.iter().filter_map(|fault| advice(fault)).collect();
+    hints.sort_unstable();
+    hints.dedup();
+    let failure = hints.into_iter().fold(Failure::new(Code::Refused, message), Failure::hint);
     without.sort();
     without.dedup();
     Err(match without.first() {
@@ -212,6 +218,23 @@ fn look_at_all(
     })
 }
 
+/// Looks at one droplet; if somebody is changing it, again until they have ended, within reason.
+fn look_patiently(ssh: &Ssh, to: &Destination) -> Result<Seen, String> {
+    let began = Instant::now();
+    let mut told = None;
+    loop {
+        let seen = look(ssh, to, Connection::Any)?;
+        if seen.busy.is_none() || began.elapsed() > BUSY {
+            return Ok(seen);
+        }
+        if seen.busy != told {
+            tell(&format!("{to}: busy, and waited for: {}", seen.busy.as_deref().unwrap_or_default()));
+            told = seen.busy;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Until the first that fails, or until the operator wants to stop. Says whether all are well.
 fn one_after_another(turns: &mut [Turn<'_>], values: &Values, stop: &AtomicBool) -> bool {
     for Turn { host, parcel, row } in turns {
@@ -220,11 +243,19 @@ fn one_after_another(turns: &mut [Turn<'_>], values: &Values, stop: &AtomicBool)
         }
         let began = Instant::now();
         let sent = parcel.as_ref().map_or(Ok(()), |parcel| host.send(parcel));
-        let (outcome, after) = match sent.and_then(|()| host.hand_in(values)) {
-            Ok(()) => host.switch(),
+        let handed_in = sent.and_then(|()| host.hand_in(values));
+        let (outcome, after) = match handed_in {
+            Ok(()) => {
+                host.catch_up();
+                if stop.load(Ordering::SeqCst) {
+                    return false;
+                }
+                host.switch()
+            }
             Err(code) => (Outcome::Refused(code), Some(host.before())),
         };
         row.took = began.elapsed();
+        row.before = host.before();
         row.after = after;
         row.outcome = outcome;
         if !matches!(row.outcome, Outcome::Switched | Outcome::Current) {
@@ -240,11 +271,12 @@ fn take_back(turns: &mut [Turn<'_>]) {
         if row.outcome != Outcome::Switched {
             continue;
         }
+        if !host.had_something() {
+            host.tell("left as it is, though another droplet failed: it had nothing before that could serve");
+            row.outcome = Outcome::Kept;
+            continue;
+        }
         let began = Instant::now();
-        host.tell(&format!(
-            "taken back to generation {}, because another droplet failed",
-            row.before.view.generation
-        ));
         let (outcome, after) = host.take_back();
         row.took += began.elapsed();
         row.outcome = outcome;
@@ -272,6 +304,8 @@ fn ended(rows: &[Row], good: bool) -> Result<Code, Failure> {
         "the deploy was stopped; the droplet that was under way goes back by itself, because nobody confirms"
     } else if any(|outcome| *outcome == Outcome::Switched) {
         "the deploy failed; the droplets before the one that failed keep the new bundle"
+    } else if any(|outcome| *outcome == Outcome::Kept) {
+        "the deploy failed; a droplet that had nothing before keeps the new bundle, the others serve what they served"
     } else {
         "the deploy failed; every droplet serves what it served before"
     };
@@ -295,7 +329,9 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_the_worst() {
-        use Outcome::{Current, Left, NotTakenBack, NotTried, Refused, Stuck, Switched, TakenBack, WentBack};
+        use Outcome::{
+            Current, Kept, Left, NotTakenBack, NotTried, Refused, Stuck, Switched, TakenBack, WentBack,
+        };
         for (outcomes, good, number) in [
             (vec![Switched, Current], true, 0),
             (vec![Current, Current], true, 10),
@@ -306,6 +342,8 @@ mod tests {
             (vec![Switched, WentBack], false, 30),
             (vec![WentBack], false, 30),
             (vec![TakenBack, Left], false, 30),
+            (vec![Kept, WentBack], false, 30),
+            (vec![Kept, Refused(20)], false, 30),
             (vec![NotTakenBack, WentBack], false, 31),
             (vec![TakenBack, Stuck], false, 31),
         ] {
@@ -315,6 +353,29 @@ mod tests {
             };
             assert_eq!(code.number(), number, "{outcomes:?}");
         }
+    }
+
+    #[test]
+    fn a_droplet_that_had_nothing_keeps_what_it_got() {
+        // No `ssh` is run: a way back would take everything down.
+        let ssh = Ssh::new(Vec::new()).unwrap();
+        let to: Destination = "web".parse().unwrap();
+        let stop = AtomicBool::new(false);
+        let row = rows(&[Outcome::Switched]).remove(0);
+        let seen = Seen {
+            sudo: false,
+            view: View::BARE,
+            bundle: None,
+            pending: false,
+            busy: None,
+            first_boot: false,
+            secrets: Vec::new(),
+        };
+        let bundle = crate::model::Digest::of(b"new");
+        let host = Host { ssh: &ssh, to: &to, seen, bundle, repository: None, confirm: 1, stop: &stop };
+        let mut turns = [Turn { host, parcel: None, row }];
+        take_back(&mut turns);
+        assert_eq!(turns[0].row.outcome, Outcome::Kept);
     }
 
     #[test]

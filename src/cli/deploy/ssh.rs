@@ -7,8 +7,6 @@ use std::str::FromStr;
 
 use tempfile::TempDir;
 
-/// Where the program lies on a droplet.
-pub(super) const PROGRAM: &str = "/usr/local/bin/bundle";
 /// What `ssh` ends with when it is the connection that failed (ssh(1), EXIT STATUS).
 pub(super) const LOST: i32 = 255;
 
@@ -127,10 +125,18 @@ impl Ssh {
 
     /// Ends the shared connection, if there is one.
     pub(super) fn hang_up(&self, to: &Destination) {
-        let mut command = self.command(to, Connection::Any, &[]);
+        let mut command = self.farewell(to);
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // It ends by itself after a while.
         drop(quiet.status());
+    }
+
+    fn farewell(&self, to: &Destination) -> Command {
+        self.command(to, Connection::Any, &[])
+    }
+
+    fn socket(&self) -> String {
+        format!("{}/%C", self.sockets.path().display())
     }
 
     fn command(&self, to: &Destination, connection: Connection, remote: &[&str]) -> Command {
@@ -146,11 +152,12 @@ impl Ssh {
         if connection == Connection::Fresh {
             command.args(["-S", "none"]);
         } else {
-            let path = format!("ControlPath={}/%C", self.sockets.path().display());
+            let path = format!("ControlPath={}", self.socket());
             command.args(["-o", "ControlMaster=auto", "-o", &path, "-o", "ControlPersist=300"]);
         }
         if remote.is_empty() {
-            command.args(["-O", "exit"]);
+            // Ours, whatever the operator's options name: their connection is theirs to end.
+            command.args(["-S", &self.socket(), "-O", "exit"]);
         }
         if let Some(port) = to.port {
             command.args(["-p", &port.to_string()]);
@@ -264,6 +271,7 @@ fn quoted(words: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::PROGRAM;
 
     #[test]
     fn a_droplet_is_named_as_people_name_it() {
@@ -341,5 +349,17 @@ mod tests {
         assert!(fresh.ends_with("-S none -p 2222 -l root -- web1 sh -s"), "{fresh}");
         let any = words(Connection::Any).join(" ");
         assert!(!any.contains("none") && any.contains("-o ControlMaster=auto"), "{any}");
+    }
+
+    #[test]
+    fn a_connection_of_the_operators_own_is_not_ended() {
+        let ssh = Ssh::new(["-S", "/tmp/theirs"].map(str::to_owned).to_vec()).unwrap();
+        let to: Destination = "root@web1".parse().unwrap();
+        let command = ssh.farewell(&to);
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        // The last `-S` counts (ssh.c).
+        let last = words.iter().rposition(|word| word == "-S").unwrap();
+        assert_eq!(words[last + 1], ssh.socket());
+        assert_eq!(words[last + 2..], ["-O", "exit", "-l", "root", "--", "web1"]);
     }
 }

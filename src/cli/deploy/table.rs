@@ -30,7 +30,7 @@ pub(super) enum Outcome {
     Switched,
     /// It was current already.
     Current,
-    /// Refused there before anything was touched, or busy.
+    /// Refused there before the switch began, or busy. Secrets may have been handed in.
     Refused(i32),
     /// It failed and went back by itself.
     WentBack,
@@ -38,6 +38,8 @@ pub(super) enum Outcome {
     TakenBack,
     /// It was switched, and could not be taken back.
     NotTakenBack,
+    /// It was switched, and left so though another failed: before, it had nothing that could serve.
+    Kept,
     /// Going back failed there, or nobody knows.
     Stuck,
     /// The connection was lost or the deploy was stopped; it goes back by itself because nobody confirms.
@@ -56,6 +58,7 @@ impl Outcome {
             Self::WentBack => "went_back",
             Self::TakenBack => "taken_back",
             Self::NotTakenBack => "not_taken_back",
+            Self::Kept => "kept",
             Self::Stuck => "stuck",
             Self::Left => "left",
             Self::NotTried => "not_tried",
@@ -68,12 +71,13 @@ impl fmt::Display for Outcome {
         f.write_str(match self {
             Self::Switched => "switched",
             Self::Current => "was current already",
-            Self::Refused(21) => "busy, nothing was touched",
-            Self::Refused(22) => "somebody else was faster, nothing was touched",
-            Self::Refused(_) => "refused, nothing was touched",
+            Self::Refused(21) => "busy, not switched",
+            Self::Refused(22) => "somebody else was faster, not switched",
+            Self::Refused(_) => "refused, not switched",
             Self::WentBack => "failed, went back by itself",
             Self::TakenBack => "switched, then taken back",
             Self::NotTakenBack => "SWITCHED, AND NOT TAKEN BACK",
+            Self::Kept => "switched, and left so: there was nothing before to go back to",
             Self::Stuck => "FAILED: A PERSON IS NEEDED",
             Self::Left => "left alone: goes back by itself, look at `bundle status` there",
             Self::NotTried => "not tried",

@@ -40,6 +40,13 @@ impl FromStr for Named {
 /// The values to send, by name; their `Debug` says nothing of them.
 pub(super) type Values = BTreeMap<SecretName, SecretValue>;
 
+/// What is sent of a value so that the droplet, which takes one line break off its end, keeps just this value.
+pub(super) fn as_sent(value: &SecretValue) -> String {
+    let value = value.expose();
+    // Nothing is added where nothing is taken off: a carriage return before a line break would go with it.
+    if value.ends_with('\n') { format!("{value}\n") } else { value.to_owned() }
+}
+
 /// The secrets of a bundle that only an operator has.
 pub(super) fn of_operator(manifest: &Manifest) -> impl Iterator<Item = &SecretName> {
     let secrets = manifest.secrets.iter();
@@ -119,6 +126,14 @@ fn value(shown: &str, path: &Path) -> Result<SecretValue, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_arrives_as_it_was_read() {
+        for text in ["x", "x\n", "x\n\n", "x\n\n\n", "x\r\n", "x\r", "x\r\r\n", "x\r\n\n", "\n\n", "x\ny\n"] {
+            let value = SecretValue::new(text);
+            assert!(SecretValue::new(&as_sent(&value)) == value, "{text:?}");
+        }
+    }
 
     fn manifest() -> Manifest {
         let mut manifest = crate::bundle::sample::bundle().manifest().clone();
