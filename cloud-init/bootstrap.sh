@@ -19,6 +19,8 @@ state=$home/first-boot
 program=/usr/local/bin/bundle
 policy=/usr/sbin/policy-rc.d
 unit=bundle-bootstrap.service
+# What a state ends with after which the unit starts again. `--start` looks for it.
+goes_on="tries again every minute, whatever \`cloud-init status\` says"
 
 # --- What is said -----------------------------------------------------------------------------------------
 
@@ -29,9 +31,8 @@ note() {
 	[ "$1" = "$phase" ] || since=$(date +%s)
 	phase=$1
 	line=$(printf '%s' "$2" | tr '\n\t' '  ')
-	if printf 'state=%s\nsince=%s\nmessage=%s\n' "$1" "$since" "$line" >"$state.new"; then
-		mv -f "$state.new" "$state"
-	fi || say "cannot write $state"
+	{ printf 'state=%s\nsince=%s\nmessage=%s\n' "$1" "$since" "$line" >"$state.new" && mv -f "$state.new" "$state"; } ||
+		say "cannot write $state"
 }
 
 enter() {
@@ -82,7 +83,7 @@ insist() {
 	until "$@"; do
 		complain
 		if [ $(($(uptime) - began)) -ge "$patience" ]; then
-			stop failed "$why (tried for $patience s, and again in a minute)" 1
+			stop waiting "$why (tried for $patience s; $goes_on)" 1
 		fi
 		sleep "$pause"
 		pause=$((pause * 2))
@@ -282,23 +283,44 @@ last_words() {
 	sed -n '/^error: /,/^$/p' "$work/said" | sed '/^$/d; s/^error: //; s/^ *- //' | paste -s -d ' ' -
 }
 
+# Whether no secret that was waited for is missing any more.
+have_come() {
+	answer=$("$program" status --json 2>/dev/null 9>&-) || return 1
+	case $answer in
+	*'"missing_secrets":["'*) return 1 ;;
+	*'"missing_secrets":[]'*) return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
 switch() {
 	enter switching "switching to $bundle"
+	rm -f "$work/code"
+	# systemd tells every process to stop. The activator, which handles these signals however it was started, goes back
+	# then; the others stay until it has, and so does this shell, which is waiting for them.
 	{
+		trap '' HUP INT TERM
 		code=0
 		"$program" switch --first-boot "$bundle" 2>&1 9>&- || code=$?
 		echo "$code" >"$work/code"
-	} | tee "$work/said" >&2
-	code=$(cat "$work/code")
+	} | {
+		trap '' HUP INT TERM
+		tee "$work/said" >&2
+	}
+	code=$(cat "$work/code" 2>/dev/null || :)
 	words=$(last_words)
 	case $code in
 	0 | 10) return 0 ;;
 	40)
 		words=$(grep '^waiting for secrets: ' "$work/said" | tail -n 1)
-		return 0
+		# Whoever sent the last one while the switch was ending has found this unit running, and could not start it.
+		have_come || return 0
+		words="the secrets that were waited for have come"
 		;;
 	20 | 21) ;;
-	30)
+	# Gone back, or killed by a signal: out of memory, for example.
+	'' | 30 | 12[89] | 1[3-9][0-9] | 2[0-9][0-9])
+		[ "$code" = 30 ] || words="${words:-the activator was killed (exit code ${code:-unknown})}"
 		failures=$((failures + 1))
 		[ "$failures" -lt 3 ] || stop failed "$words ($failures times); see \`journalctl -u $unit\`, then \`systemctl restart $unit\`" 3
 		;;
@@ -362,6 +384,14 @@ start() {
 		case $now in
 		'done' | waiting-for-secrets) return 0 ;;
 		failed) return 1 ;;
+		waiting)
+			case $message in
+			*"; $goes_on)")
+				say "this ends cloud-init, with an error; $unit goes on, and $state says how far it is"
+				return 1
+				;;
+			esac
+			;;
 		esac
 		case $(systemctl is-active "$unit") in
 		active | activating) idle=0 ;;

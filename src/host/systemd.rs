@@ -1,7 +1,7 @@
 //! systemd, through `systemctl` and `systemd-run`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::command::Program;
 use crate::activate::{HostError, UnitVerb};
@@ -35,11 +35,27 @@ fn is_loaded(unit: &UnitName) -> bool {
     show.is_ok_and(|state| !["inactive", "failed", ""].contains(&state.trim()))
 }
 
-/// Does not wait: the switch that follows takes the lock that the caller holds.
+/// How long a first boot that has found a secret missing may take to end.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// Does not wait for the first boot, which takes minutes; but for the end of one that is ending, because it has found
+/// missing what has come since: starting a unit that is still active does nothing. One that is still busy after that
+/// looks for secrets itself before it ends.
 pub(super) fn resume_first_boot() -> Result<(), HostError> {
     let unit = "bundle-bootstrap.service";
+    let end = Instant::now() + ENDING;
+    while is_running(unit) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(200));
+    }
     drop(systemctl(["reset-failed", unit]).run());
     systemctl(["start", "--no-block", unit]).run().map(drop)
+}
+
+/// Whether it has processes. One that waits for its restart has none, and is `activating` all the same.
+fn is_running(unit: &str) -> bool {
+    let state = systemctl(["show", "--property=SubState", "--value", unit]).run().unwrap_or_default();
+    let state = state.trim();
+    !state.is_empty() && !["dead", "failed", "auto-restart"].iter().any(|over| state.starts_with(over))
 }
 
 fn timer(transaction: u64) -> String {

@@ -1,6 +1,6 @@
 //! A change of the firewall stays only if somebody says so over another connection.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -77,6 +77,23 @@ fn what_nobody_confirms_goes_back_by_itself_and_says_why() {
     assert_eq!(machine.current(), "1/blue");
     assert_settled(&machine, "a switch that nobody confirmed");
     assert!(machine.record(2)["outcome"]["failed"].as_str().unwrap().contains("not confirmed"));
+}
+
+/// The first boot's script ignores the signal, so that it does not end before the switch does.
+#[test]
+fn a_switch_that_was_started_with_the_signal_ignored_is_stopped_by_it_all_the_same() {
+    let (_profiles, machine, next) = first();
+    machine.script(&json!({ "wait_ms": 20 }));
+    let switch = machine.command(&["switch", &next.reference()]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP INT TERM; exec \"$0\" \"$@\""]).arg(switch.get_program());
+    command.args(switch.get_args()).envs(switch.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let switch = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until_it_waits(&machine);
+    let pid = rustix::process::Pid::from_child(&switch);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    end(switch).ends(30).says(&["it was stopped by a signal"]);
+    assert_settled(&machine, "stopped while it waited");
 }
 
 #[test]
