@@ -11,8 +11,8 @@ use crate::serving::{
 };
 use crate::site::Site;
 
-/// How long a killed service may take to be back.
-const BACK: Duration = Duration::from_secs(30);
+/// How long a killed service may take to be back on a machine at full speed, in seconds.
+const BACK: u64 = 30;
 /// The first update that is posted here, above all that others post.
 const FIRST_UPDATE: u64 = 10_000;
 /// How long a reboot may take, until the site serves.
@@ -52,7 +52,7 @@ fn every_service_that_is_killed_comes_back_and_a_reboot_changes_nothing() {
 pub(crate) fn killed_services_come_back(machine: &dyn Machine) {
     await_healthy(machine, machine.patience(60));
     let door = door(machine);
-    let stored = await_count(machine, &door, BACK);
+    let stored = await_count(machine, &door, machine.patience(BACK));
     let mut ledger = Ledger { door: &door, next: FIRST_UPDATE, stored, unknown: 0 };
     for (name, process) in SERVICES {
         ledger.post_now();
@@ -76,7 +76,7 @@ pub(crate) fn killed_services_come_back(machine: &dyn Machine) {
     println!("containerd killed: back after {:.1} s", since.elapsed().as_secs_f64());
     ledger.kept();
     let last = ledger.post_now();
-    await_processed(&door, last, BACK);
+    await_processed(&door, last, machine.patience(BACK));
 }
 
 /// Kills a process, or all that a command prints. What is dead just now has the number 0.
@@ -91,7 +91,7 @@ fn is_back(machine: &dyn Machine, ledger: &mut Ledger<'_>, name: &str, since: In
         if is_healthy(&last) && ledger.post() {
             return;
         }
-        let late = since.elapsed() > BACK;
+        let late = since.elapsed() > machine.patience(BACK);
         assert!(!late, "{name} is not back: {:?}\n{}", red(&last), circumstances(machine));
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -175,13 +175,13 @@ fn a_worker_that_never_becomes_ready_is_no_release(site: &Site) {
     let switched = site.switch(&digest);
     assert_eq!(switched.code, 30, "{switched:?}");
     assert!(switched.err.contains("service worker: container `worker-green` starts"), "{switched:?}");
-    await_healthy(&site.droplet, BACK);
+    await_healthy(&site.droplet, Machine::patience(&site.droplet, BACK));
 }
 
 /// The machine goes down and comes up; the site serves again, with what was stored.
 pub(crate) fn a_reboot_changes_nothing(machine: &mut dyn Machine) {
     let before = status(machine);
-    let posted = await_count(machine, &door(machine), BACK);
+    let posted = await_count(machine, &door(machine), machine.patience(BACK));
     let containers = "docker ps --format '{{.Names}} {{.Image}} {{.Label \"bundle.release\"}}' | sort";
     let running = machine.sh(containers);
     let boot = "cat /proc/sys/kernel/random/boot_id; docker inspect --format '{{.State.StartedAt}}' postgres";
