@@ -58,6 +58,8 @@ because() {
 complain() {
 	if [ "$key" = "$complaint" ]; then
 		times=$((times + 1))
+		# Said once; but whoever looks at the state is to see it at any time.
+		note "$phase" "$why"
 		return
 	fi
 	settle
