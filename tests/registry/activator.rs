@@ -60,7 +60,7 @@ impl<'a> Builder<'a> {
         let digest = Digest::of(b"image");
         let text = format!(
             "environment = \"test\"\ndomain = \"shop.example.com\"\n{registry}\n[droplet]\nsize = \"s-1vcpu-2gb\"\n\
-             region = \"fra1\"\nimage = \"debian-13-x64\"\n[firewall]\nssh_from = [\"192.0.2.0/24\"]\n[services.web]\n\
+             region = \"fra1\"\nimage = \"debian-13-x64\"\n[firewall]\nssh_from = [\"10.0.0.0/8\"]\n[services.web]\n\
              image = \"registry.example.com/web@{digest}\"\nmem_limit = \"64m\"\n"
         );
         self.write("shop.toml", text.as_bytes());
@@ -155,6 +155,12 @@ fn user_data_is_printed_only_if_a_machine_could_boot_from_it() {
     let text = String::from_utf8(output.stdout).unwrap();
     let bundle = String::from_utf8(builder.run(&["build", "shop.toml"]).stdout).unwrap();
     assert!(text.starts_with("#cloud-config\n{") && text.is_ascii());
+    let own = fs::read_to_string(builder.dir.path().join("shop.toml")).unwrap();
+    builder.write("shop.toml", own.replace("10.0.0.0/8", "203.0.113.0/24").as_bytes());
+    let (said, code) = builder.said(&["cloud-init", "shop.toml"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("`ssh_from` still has addresses that are for documentation"), "{said}");
+    builder.write("shop.toml", own.as_bytes());
     for digest in [bundle.trim(), &Digest::of(PROGRAM).to_string()] {
         assert_eq!(text.matches(digest).count(), 1, "{digest}");
     }

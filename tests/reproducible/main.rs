@@ -41,7 +41,10 @@ impl Place {
             open_to_all(&copy);
         }
         let program = path.join("bundle");
-        fs::copy(env!("CARGO_BIN_EXE_bundle"), &program).unwrap();
+        // By another process: what this one has open for writing, a child that another test forks has open too, and a
+        // program that is open for writing cannot be run (execve(2), ETXTBSY).
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bundle")).arg(&program).status().unwrap();
+        assert!(copied.success());
         open_to_all(&program);
         Self { _dir: dir, path }
     }
