@@ -20,7 +20,6 @@ const LIMITS: &[(&str, u64, u64, u64)] = &[
 
 #[test]
 fn a_virtual_machine_boots_by_itself_and_keeps_its_promises() {
-    let exhaustive = std::env::var_os("BUNDLE_EXHAUSTIVE").is_some();
     let builder = Builder::new(Size::Virtual);
     let (mut machine, start) = boot_to_generation_one(&builder, Size::Virtual);
     posts(&*machine, 1);
@@ -31,12 +30,15 @@ fn a_virtual_machine_boots_by_itself_and_keeps_its_promises() {
     start.tell("every service that was killed is back");
     a_reboot_changes_nothing(&mut *machine);
     start.tell("rebooted");
-    seen_from_outside(&*machine);
-    start.tell("seen from outside");
-    let first = builder.publish("");
-    let releases = Releases { digests: [first, builder.publish(&release("b", ""))], options: Vec::new() };
-    cuts(&mut *machine, releases, if exhaustive { 10 } else { 2 }, false);
-    start.tell("robbed of its power");
+    // What follows takes an emulated machine longer than all before.
+    if std::env::var_os("BUNDLE_EXHAUSTIVE").is_some() {
+        seen_from_outside(&*machine);
+        start.tell("seen from outside");
+        let first = builder.publish("");
+        let releases = Releases { digests: [first, builder.publish(&release("b", ""))], options: Vec::new() };
+        cuts(&mut *machine, releases, 10, false);
+        start.tell("robbed of its power");
+    }
 }
 
 /// What the profile declares is open and nothing else, although containers publish ports by mistake.
