@@ -5,6 +5,7 @@
 
 mod checks;
 mod compose_keys;
+mod compose_list;
 mod compose_value;
 mod diagnostics;
 mod droplet;
