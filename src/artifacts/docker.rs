@@ -3,6 +3,7 @@
 //! It does not stand below `etc/`: Docker reads it at its start only, so it is laid down before Docker is installed and
 //! changed later only when someone asks for that.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use super::{Artifact, Entry, RenderError, Section, Tree, format, literal};
 use crate::spec::Spec;
 
 /// The kind `docker`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Docker {}
 

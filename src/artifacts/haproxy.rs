@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::format::Refused;
 use super::format::haproxy::{Config, Word, format, raw, text};
@@ -17,8 +18,8 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::{OnChange, RouteName, Slot};
 use crate::spec::{Networks, Route, Service, Spec};
 
-/// The table `[proxy]`; every key has a default.
-#[derive(Debug, Deserialize)]
+/// The way in: HAProxy on 80 and 443, which forwards to the current slot. Every key has a default.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Proxy {
     /// The lowest version of TLS.
@@ -26,13 +27,15 @@ pub struct Proxy {
     /// How many requests an address may make in a minute; in IPv6 a /64.
     requests_per_minute: u32,
     /// Networks that are not counted.
+    #[schemars(with = "Vec<String>", example = ["149.154.160.0/20"])]
     exempt: Vec<IpNet>,
     /// The route that the public gets; needed if there are several.
+    #[schemars(example = &"backend")]
     default: Option<RouteName>,
 }
 
 /// The lowest version of TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 enum MinTls {
     /// For clients that are not known to speak 1.3.
     #[serde(rename = "1.2")]

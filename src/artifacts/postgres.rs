@@ -4,6 +4,7 @@
 //! `src/features/configuration/configurationSlice.js`), where memory is what this service may use, not what the droplet has. There is no TLS: the
 //! only way to the server is the machine's own internal network.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -13,20 +14,25 @@ use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, 
 use crate::model::ServiceName;
 use crate::spec::Spec;
 
-/// The table `[postgres]`.
-#[derive(Debug, Deserialize)]
+/// How PostgreSQL is configured: sized from memory and CPUs, reached by one user in one database.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
     /// The stateful service that it configures.
+    #[schemars(example = &"postgres")]
     service: ServiceName,
     /// What the server may use of the droplet's memory.
+    #[schemars(example = &"1g")]
     memory: Size,
     /// How many clients at once.
+    #[schemars(range(min = 1, max = 10_000))]
     #[serde(default = "default_connections")]
     max_connections: u32,
     /// The only database that clients reach.
+    #[schemars(example = &"app")]
     database: String,
     /// The only user that reaches it.
+    #[schemars(example = &"app")]
     user: String,
 }
 

@@ -3,7 +3,8 @@
 //! Valid for Redis 7 and 8. The server listens on every address of its container: it is reached only through the
 //! internal network, and nobody gets anything from it without a user and a password.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::format::Refused;
 use super::format::redis::Conf;
@@ -12,13 +13,15 @@ use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, 
 use crate::model::{SecretFile, SecretName, SecretSource, ServiceName};
 use crate::spec::Spec;
 
-/// The table `[redis]`.
-#[derive(Debug, Deserialize)]
+/// How Redis is configured: one user, `app`, who reaches keys that begin with `app:`; everybody else may do nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
     /// The stateful service that it configures.
+    #[schemars(example = &"redis")]
     service: ServiceName,
-    /// How much the data may take, as in `256mb`.
+    /// How much the data may take.
+    #[schemars(example = &"256mb")]
     maxmemory: Size,
     /// What happens at that limit.
     #[serde(default)]
@@ -27,11 +30,12 @@ pub struct Redis {
     #[serde(default = "default_save")]
     save: Vec<(u32, u32)>,
     /// The secret that is the password of user `app`.
+    #[schemars(example = &"redis_password")]
     password: SecretName,
 }
 
 /// `maxmemory-policy`, in Redis' own words.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Policy {
     /// Writing fails. The only right one for a queue, hence the default.

@@ -26,6 +26,7 @@ mod push;
 mod receive;
 mod recover;
 mod report;
+mod schema;
 mod secrets;
 mod show;
 mod signals;
@@ -61,6 +62,8 @@ struct Arguments {
 enum Command {
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
+    /// Print the JSON Schema of a profile, by which editors complete and check it
+    Schema(schema::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
@@ -171,6 +174,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Schema(arguments) => schema::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),

@@ -47,6 +47,9 @@ pub struct Place {
 pub struct Diagnostics {
     sources: Sources,
     items: Vec<Diagnostic>,
+    /// Every key that was asked for, by the table's name in messages: what the schema must describe.
+    #[cfg(test)]
+    pub(crate) asked: std::collections::BTreeMap<String, std::collections::BTreeSet<&'static str>>,
 }
 
 impl Diagnostic {
@@ -94,7 +97,12 @@ impl Diagnostic {
 
 impl Diagnostics {
     pub(crate) fn new(sources: &Sources) -> Self {
-        Self { sources: sources.clone(), items: Vec::new() }
+        Self {
+            sources: sources.clone(),
+            items: Vec::new(),
+            #[cfg(test)]
+            asked: std::collections::BTreeMap::new(),
+        }
     }
 
     fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {

@@ -7,6 +7,7 @@ mod checks;
 mod compose_keys;
 mod compose_list;
 mod compose_value;
+pub mod describe;
 mod diagnostics;
 mod droplet;
 mod load;
