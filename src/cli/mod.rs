@@ -32,6 +32,7 @@ mod show;
 mod signals;
 mod status;
 mod switch;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +71,8 @@ enum Command {
     Build(build::Arguments),
     /// Show what is in a bundle or a profile
     Show(show::Arguments),
+    /// Name the lines of a profile that stand behind a generated file
+    Why(why::Arguments),
     /// Send a profile's bundle to its registry
     Push(push::Arguments),
     /// Print the user-data from which a fresh machine boots into a profile's bundle
@@ -178,6 +181,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
+        Command::Why(arguments) => why::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),

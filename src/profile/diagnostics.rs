@@ -180,18 +180,9 @@ impl Diagnostics {
     /// Where a finding of these points to.
     pub fn place(&self, item: &Diagnostic) -> Option<Place> {
         if let Some(path) = &item.file {
-            return Some(Place { path: path.clone(), line: None, column: None });
+            return Some(Place::of_file(path));
         }
-        let (span, _) = item.labels.first()?;
-        let source = self.sources.at(span.start)?;
-        let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
-        let before = &source.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |line| line + 1);
-        Some(Place {
-            path: source.path.clone(),
-            line: Some(before.matches('\n').count() + 1),
-            column: Some(before[line_start..].chars().count() + 1),
-        })
+        place_of(&self.sources, &item.labels.first()?.0)
     }
 
     /// The text for people, an empty line between two findings. Without `colour` it is plain ASCII around the
@@ -246,6 +237,26 @@ impl Diagnostics {
             files.insert(at, (source.start, snippet.annotation(annotation)));
         }
         files.into_iter().map(|(_, snippet)| snippet).collect()
+    }
+}
+
+/// Where a span begins.
+pub(crate) fn place_of(sources: &Sources, span: &Span) -> Option<Place> {
+    let source = sources.at(span.start)?;
+    let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
+    let before = &source.text[..at];
+    let line_start = before.rfind('\n').map_or(0, |line| line + 1);
+    Some(Place {
+        path: source.path.clone(),
+        line: Some(before.matches('\n').count() + 1),
+        column: Some(before[line_start..].chars().count() + 1),
+    })
+}
+
+impl Place {
+    /// A file as a whole.
+    pub(crate) fn of_file(path: &str) -> Self {
+        Self { path: path.to_owned(), line: None, column: None }
     }
 }
 

@@ -21,6 +21,7 @@ mod sections;
 mod service;
 mod source;
 mod units;
+mod why;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
 pub use load::load;
@@ -28,4 +29,5 @@ pub use lock::{Lock, Pin};
 pub use resolve::{Resolved, check, resolve};
 pub use schema::Profile;
 pub use source::{Sources, Span};
+pub use why::{Decides, Line, Why, WhyError, why};
 pub use units::{Bytes, Duration, ImageReference, ParseBytesError, ParseDurationError, ParseImageError};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json};
 
 use super::super::compose_keys::{ELEMENTS, HEALTHCHECK, KEYS, Treatment};
-use super::services::description;
+use super::services::{description, sentence};
 
 const INTRODUCTION: &str = include_str!("introduction.md");
 
@@ -115,6 +115,7 @@ fn plural(kind: &str) -> String {
         "list" => "lists".to_owned(),
         "string" | "table" => format!("{kind}s"),
         "string or table" => "strings and tables".to_owned(),
+        "string or integer" => "strings and integers".to_owned(),
         kind => match kind.strip_prefix("integer") {
             Some(range) => format!("integers{range}"),
             None => kind.to_owned(),
@@ -160,11 +161,11 @@ pub fn compose_keys() -> String {
     }
     text.push_str("| `x-*` | carried | Extensions. |\n\n## The keys of `healthcheck`\n\nAll are checked.\n\n| key | meaning |\n| --- | --- |\n");
     for (name, _, about) in HEALTHCHECK {
-        let _ = writeln!(text, "| `{name}` | {about} |");
+        let _ = writeln!(text, "| `{name}` | {} |", sentence(about));
     }
     text.push_str("\n## The rest of a Compose file\n\nA profile is not a Compose file. What stands there beside the services is said so here:\n\n| element | in a profile |\n| --- | --- |\n");
     for (name, about) in ELEMENTS {
-        let _ = writeln!(text, "| `{name}` | {about} |");
+        let _ = writeln!(text, "| `{name}` | {} |", sentence(about));
     }
     text
 }

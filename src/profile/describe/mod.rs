@@ -45,9 +45,6 @@ pub fn schema(kinds: &[Kind], form: Form) -> Json {
             if let Some(Json::Array(required)) = root.get_mut("required") {
                 required.push("services".into());
             }
-            if let Some(properties) = properties_of(&mut root) {
-                properties.remove("extends");
-            }
         }
     }
     if let Some(root) = root.as_object_mut() {

@@ -39,15 +39,17 @@ pub(super) fn schema() -> Json {
     })
 }
 
-/// A sentence.
+/// What a key is for.
 pub(super) fn description(key: &Key) -> String {
-    let mut letters = key.about.chars();
-    let text = match letters.next() {
-        Some(first) => first.to_uppercase().chain(letters).collect(),
-        None => String::new(),
-    };
-    let more = if key.treatment == Treatment::Carried { ". Carried to Compose as it is." } else { "." };
-    format!("{text}{more}")
+    let more = if key.treatment == Treatment::Carried { " Carried to Compose as it is." } else { "" };
+    format!("{}{more}", sentence(key.about))
+}
+
+/// With a capital letter and a full stop.
+pub(super) fn sentence(about: &str) -> String {
+    let mut letters = about.chars();
+    let text: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+    format!("{text}.")
 }
 
 /// A value written in TOML.
@@ -95,7 +97,7 @@ fn typed(shape: Shape) -> Json {
                 .iter()
                 .map(|(name, shape, about)| {
                     let mut value = typed(*shape);
-                    value["description"] = (*about).into();
+                    value["description"] = sentence(about).into();
                     ((*name).to_owned(), value)
                 })
                 .collect();
