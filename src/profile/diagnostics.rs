@@ -8,10 +8,12 @@ use annotate_snippets::{
 };
 use serde::Serialize;
 
+use super::merge::way;
 use super::source::{Sources, Span};
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing can be built.
     Error,
@@ -35,11 +37,46 @@ pub struct Diagnostic {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The file, as it was given.
+    #[serde(rename = "file")]
     pub path: String,
     /// The line, from 1; `None` if the finding is about the file as a whole.
     pub line: Option<usize>,
     /// The column in characters, from 1.
     pub column: Option<usize>,
+}
+
+/// A finding as data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where it begins.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The line in which it ends, from 1.
+    pub end_line: Option<usize>,
+    /// The column behind its end, from 1.
+    pub end_column: Option<usize>,
+    /// What is said at the place itself.
+    pub label: Option<String>,
+    /// The files by which the one came in that it is in: the profile first, that one last.
+    pub way: Vec<String>,
+    /// Other places that explain it.
+    pub also: Vec<Also>,
+    /// What to do about it.
+    pub help: Vec<String>,
+}
+
+/// A place that explains a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Also {
+    /// Where it begins.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What it has to do with the finding.
+    pub label: String,
 }
 
 /// All findings about one set of sources. Rendering is a pure function of both.
@@ -209,6 +246,9 @@ impl Diagnostics {
         if let Some(file) = &item.file {
             elements.push(Origin::path(file.as_str()).into());
         }
+        if let Some(from) = self.layer(item) {
+            elements.push(Level::NOTE.message(normalize_untrusted_str(&from)).into());
+        }
         elements
             .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
         let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
@@ -216,6 +256,58 @@ impl Diagnostics {
         // The renderer makes C0 and bidirectional controls visible, but leaves C1, which terminals obey too.
         let text = text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}");
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The file that a finding is in, if it came in by `extends`, and how it did.
+    fn layer(&self, item: &Diagnostic) -> Option<String> {
+        let way = self.way(item);
+        let (file, above) = way.split_last()?;
+        let (profile, between) = above.split_first()?;
+        let mut text = format!("this is in `{file}`, which `{profile}` extends");
+        for (nth, file) in between.iter().enumerate() {
+            let lead = if nth == 0 { "by way of" } else { "and" };
+            text = format!("{text} {lead} `{file}`");
+        }
+        Some(text)
+    }
+
+    /// The files by which the one came in that a finding is in: the profile first, that one last. Empty for the lock
+    /// and other files that no profile extends.
+    pub fn way(&self, item: &Diagnostic) -> Vec<String> {
+        let file = match (&item.file, item.labels.first()) {
+            (Some(file), _) => file.clone(),
+            (None, Some((span, _))) => match self.sources.at(span.start) {
+                Some(source) => source.path.clone(),
+                None => return Vec::new(),
+            },
+            (None, None) => return Vec::new(),
+        };
+        way(&self.sources, &file)
+    }
+
+    /// The findings as data, for programs.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.iter()
+            .map(|item| {
+                let place = self.place(item).unwrap_or_else(|| Place::of_file(self.sources.root()));
+                let end = item.labels.first().and_then(|(span, _)| place_of(&self.sources, &(span.end..span.end)));
+                let (main, others) = item.labels.split_first().map_or((None, [].as_slice()), |(main, others)| (Some(main), others));
+                let also = others.iter().filter_map(|(span, text)| {
+                    Some(Also { place: place_of(&self.sources, span)?, label: text.clone() })
+                });
+                Finding {
+                    severity: item.severity,
+                    message: item.message.clone(),
+                    end_line: end.as_ref().and_then(|end| end.line),
+                    end_column: end.as_ref().and_then(|end| end.column),
+                    place,
+                    label: main.map(|(_, text)| text.clone()).filter(|text| !text.is_empty()),
+                    way: self.way(item),
+                    also: also.collect(),
+                    help: item.help.clone(),
+                }
+            })
+            .collect()
     }
 
     /// One excerpt for each file, the main label's first.

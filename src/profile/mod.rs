@@ -23,7 +23,7 @@ mod source;
 mod units;
 mod why;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
+pub use diagnostics::{Also, Diagnostic, Diagnostics, Finding, Place, Severity};
 pub use load::load;
 pub use lock::{Lock, Pin};
 pub use resolve::{Resolved, check, resolve};

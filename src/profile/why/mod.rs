@@ -136,44 +136,79 @@ fn look_at_profile(trial: &Trial<'_>, described: &Json, why: &mut Why) {
         }
     }
     for leaf in &leaves {
-        let others = vary::others(leaf.value, step(described, &leaf.keys), trial);
-        let mut varied = false;
-        let mut best: Option<(Effect, String)> = None;
-        let removal = std::iter::once(None);
-        for other in removal.chain(others.iter().map(Some)).take(vary::MOST) {
-            let outcome = match other {
-                None => trial.without(&leaf.keys),
-                Some(text) => trial.instead(&leaf.keys, text),
-            };
-            // Not right by itself: it shows nothing.
-            let Some(effect) = outcome else { continue };
-            varied = true;
-            let Some(effect) = effect else { continue };
-            if best.as_ref().is_none_or(|(known, _)| effect.decides() == Decides::Content && known.decides() != Decides::Content) {
-                best = Some((effect, other.map_or_else(|| "left out".to_owned(), |text| format!("`{text}` instead"))));
-            }
-            if best.as_ref().is_some_and(|(known, _)| known.decides() == Decides::Content) {
-                break;
-            }
+        let described = step(described, &leaf.keys);
+        let mut outcome = shown(trial, leaf, &vary::others(leaf.value, described, trial));
+        if matches!(outcome, Shown::Nothing) {
+            outcome = in_other_profiles(trial, leaf, described, &without);
         }
-        if let Some((effect, shown_by)) = best {
-            why.lines.push(line(trial.sources, leaf, false, &effect, &shown_by));
-        } else if !varied {
-            // Then the smallest table around it that can be left out answers for it.
-            let around = without
-                .iter()
-                .filter(|(table, outcome)| leaf.keys.starts_with(&table.keys) && outcome.is_some())
-                .max_by_key(|(table, _)| table.keys.len());
-            match around {
-                Some((table, Some(Some(effect)))) => {
-                    let shown_by = format!("`[{}]` left out", path_text(&table.keys));
-                    why.lines.push(line(trial.sources, leaf, false, effect, &shown_by));
-                }
-                Some(_) => {}
-                None => why.open.push(line(trial.sources, leaf, false, &Effect::default(), "")),
-            }
+        match outcome {
+            Shown::Matters(effect, by) => why.lines.push(line(trial.sources, leaf, false, &effect, &by)),
+            Shown::Idle => {}
+            Shown::Nothing => why.open.push(line(trial.sources, leaf, false, &Effect::default(), "")),
         }
     }
+}
+
+/// What trials have shown of a line.
+enum Shown {
+    /// The file changes with it, and by which trial.
+    Matters(Effect, String),
+    /// The file stays the same.
+    Idle,
+    /// No other value was right.
+    Nothing,
+}
+
+/// Takes the value out, and gives it others.
+fn shown(trial: &Trial<'_>, leaf: &Leaf<'_>, others: &[String]) -> Shown {
+    let mut shown = Shown::Nothing;
+    for other in std::iter::once(None).chain(others.iter().map(Some)).take(vary::MOST) {
+        let outcome = match other {
+            None => trial.without(&leaf.keys),
+            Some(text) => trial.instead(&leaf.keys, text),
+        };
+        // Not right by itself: it shows nothing.
+        let Some(effect) = outcome else { continue };
+        let by = || other.map_or_else(|| "left out".to_owned(), |text| format!("`{text}` instead"));
+        match (effect, &shown) {
+            // Nothing says more about a line than that it decides on the content.
+            (Some(effect), _) if effect.decides() == Decides::Content => return Shown::Matters(effect, by()),
+            (Some(effect), Shown::Idle | Shown::Nothing) => shown = Shown::Matters(effect, by()),
+            (None, Shown::Nothing) => shown = Shown::Idle,
+            _ => {}
+        }
+    }
+    shown
+}
+
+/// A value that others hold in its place may be varied where one of those is not there, and a name where there is
+/// another to choose: two profiles that differ in nothing but this value.
+fn in_other_profiles(
+    trial: &Trial<'_>,
+    leaf: &Leaf<'_>,
+    described: &Json,
+    without: &[(&Leaf<'_>, Option<Option<Effect>>)],
+) -> Shown {
+    let mut answer = Shown::Nothing;
+    let named = without.iter().filter(|(table, _)| {
+        table.keys.len() > 1 && table.keys.last().is_some_and(|name| vary::names(leaf.value, name))
+    });
+    let larger = named.filter_map(|(table, _)| {
+        let (name, around) = table.keys.split_last()?;
+        Some((trial.larger(around, name)?, format!("with `[{}]` twice", path_text(&table.keys))))
+    });
+    let possible = without.iter().filter(|(table, outcome)| outcome.is_some() && !leaf.keys.starts_with(&table.keys));
+    let smaller = possible
+        .filter_map(|(table, _)| Some((trial.smaller(&table.keys)?, format!("without `[{}]`", path_text(&table.keys)))));
+    for (other, how) in larger.chain(smaller) {
+        let Some(trial) = other.trial(trial) else { continue };
+        match shown(&trial, leaf, &vary::others(leaf.value, described, &trial)) {
+            Shown::Matters(effect, by) => return Shown::Matters(effect, format!("{by}, {how}")),
+            Shown::Idle => answer = Shown::Idle,
+            Shown::Nothing => {}
+        }
+    }
+    answer
 }
 
 /// The lock's entries: digests of images, addresses of services, the activator.
@@ -202,13 +237,15 @@ fn collect<'t>(
 ) {
     for (key, value) in table {
         keys.push(key.get_ref().to_string());
-        let leaf = Leaf { keys: keys.clone(), at: key.span(), value };
+        let leaf = || Leaf { keys: keys.clone(), at: key.span(), value };
         match value.get_ref() {
-            DeValue::Table(inner) if !inner.is_empty() => {
-                tables.push(leaf);
+            DeValue::Table(inner) => {
+                tables.push(leaf());
+                // An empty one says something too.
+                leaves.extend(inner.is_empty().then(leaf));
                 collect(inner, keys, leaves, tables);
             }
-            _ => leaves.push(leaf),
+            _ => leaves.push(leaf()),
         }
         keys.pop();
     }

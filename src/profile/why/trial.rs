@@ -1,5 +1,6 @@
 //! One question to the renderers: the same profile with one thing changed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
@@ -24,6 +25,23 @@ pub(super) struct Trial<'t> {
     tree: &'t Tree,
     pins: Lock,
     seen: View,
+}
+
+/// A profile without one of its tables, or with one twice.
+pub(super) struct Other<'t> {
+    table: Table<'t>,
+    tree: Tree,
+}
+
+impl<'t> Other<'t> {
+    /// The same questions, asked of it; `None` if it has no such file.
+    pub(super) fn trial<'a>(&'a self, whole: &'a Trial<'t>) -> Option<Trial<'a>>
+    where
+        't: 'a,
+    {
+        entries(&self.tree, whole.file).next()?;
+        Some(Trial::new(whole.sources, whole.kinds, &self.table, whole.lock, &self.tree, whole.file))
+    }
 }
 
 /// How a file differs.
@@ -109,7 +127,40 @@ impl<'t> Trial<'t> {
     pub(super) fn without(&self, keys: &[String]) -> Option<Option<Effect>> {
         let mut table = self.table.clone();
         put(&mut table, keys, None).then_some(())?;
-        self.ask(&table, self.pins.clone())
+        self.render(&table, &self.pins).map(|tree| self.compare(&tree))
+    }
+
+    /// The profile without the table at `keys`, if that is one.
+    pub(super) fn smaller(&self, keys: &[String]) -> Option<Other<'t>> {
+        let mut table = self.table.clone();
+        put(&mut table, keys, None).then_some(())?;
+        let tree = self.render(&table, &self.pins)?;
+        Some(Other { table, tree })
+    }
+
+    /// The profile with the table `name` below `keys` twice, the second time under another name: what refers to it by
+    /// name has a choice then.
+    pub(super) fn larger(&self, keys: &[String], name: &str) -> Option<Other<'t>> {
+        let mut table = self.table.clone();
+        let twin = format!("{name}2");
+        // A stateful service's twin is stateful too.
+        for (_, value) in table.iter_mut() {
+            let DeValue::Array(list) = value.get_mut() else { continue };
+            if let Some(item) = list.iter().find(|item| item.get_ref().as_str() == Some(name)) {
+                let span = item.span();
+                list.push(Spanned::new(span, DeValue::String(Cow::Owned(twin.clone()))));
+            }
+        }
+        let mut around = &mut table;
+        for key in keys {
+            let DeValue::Table(inner) = around.get_mut(key.as_str())?.get_mut() else { return None };
+            around = inner;
+        }
+        let (key, value) = around.get_key_value(name)?;
+        let (key, value) = (Spanned::new(key.span(), Cow::Owned(twin)), value.clone());
+        around.insert(key, value);
+        let tree = self.render(&table, &self.pins)?;
+        Some(Other { table, tree })
     }
 
     /// What becomes of it with another value, written in TOML.
@@ -118,7 +169,7 @@ impl<'t> Trial<'t> {
         let value = DeTable::parse(&text).ok()?.into_inner().remove("v")?;
         let mut table: Table<'_> = self.table.clone();
         put(&mut table, keys, Some(value.into_inner())).then_some(())?;
-        self.ask(&table, self.pins.clone())
+        self.render(&table, &self.pins).map(|tree| self.compare(&tree))
     }
 
     /// The same, for a value of the lock.
@@ -129,10 +180,6 @@ impl<'t> Trial<'t> {
         put(&mut lock, keys, Some(value.into_inner())).then_some(())?;
         let lock = Lock::of_table(self.sources, &lock);
         if lock.faults().has_errors() { None } else { self.render(self.table, &lock).map(|tree| self.compare(&tree)) }
-    }
-
-    fn ask(&self, table: &Table<'_>, lock: Lock) -> Option<Option<Effect>> {
-        self.render(table, &lock).map(|tree| self.compare(&tree))
     }
 
     /// Everything that a profile renders to, after `bundle lock`: another image has a digest, another service addresses.

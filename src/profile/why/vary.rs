@@ -119,6 +119,15 @@ fn siblings(table: &Table<'_>, text: &str, names: &mut Vec<String>) {
     }
 }
 
+/// Whether the value is this name, or has it among its items.
+pub(super) fn names(value: &Value<'_>, name: &str) -> bool {
+    match value.get_ref() {
+        DeValue::String(text) => text == name,
+        DeValue::Array(items) => items.iter().any(|item| names(item, name)),
+        _ => false,
+    }
+}
+
 fn numbers(number: i64, described: &Json) -> Vec<String> {
     let bounds = ["minimum", "maximum"].iter().filter_map(|bound| described[*bound].as_i64());
     let near = [number.checked_add(1), number.checked_sub(1), number.checked_mul(2), Some(number / 2)];
