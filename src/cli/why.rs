@@ -37,7 +37,9 @@ fn failure(error: WhyError, profile: &str) -> Failure {
         Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
         None => failure,
     };
-    failure.hint(format!("`bundle show {profile}` lists its files; a file of another version of it lies elsewhere in the store"))
+    failure.hint(format!(
+        "`bundle show {profile}` lists its files; a file of another version of it lies elsewhere in the store"
+    ))
 }
 
 /// The headings, in the order in which they are printed.
@@ -76,7 +78,8 @@ fn section(text: &mut String, heading: &str, lines: &[&Line]) {
     let width = places.iter().map(String::len).max().unwrap_or_default();
     for (line, place) in lines.iter().zip(places) {
         let value = if line.value.is_empty() { String::new() } else { format!(" = {}", line.value) };
-        let through = if line.through.is_empty() { String::new() } else { format!("  ({})", line.through.join(", ")) };
+        let through =
+            if line.through.is_empty() { String::new() } else { format!("  ({})", line.through.join(", ")) };
         let _ = writeln!(text, "  {place:<width$}  {}{value}{through}", line.key);
     }
 }

@@ -23,7 +23,8 @@ const UNIT: &str = "a unit name has letters, digits and `:_.@-`, a type such as 
 
 /// The same rules for a JSON schema.
 const PLAIN_PATTERN: &str = "^[a-z0-9][a-z0-9_.-]{0,62}$";
-const UNIT_PATTERN: &str = r"^[A-Za-z0-9:_@][A-Za-z0-9:_.@-]*\.(service|timer|mount|socket|target|slice|path)$";
+const UNIT_PATTERN: &str =
+    r"^[A-Za-z0-9:_@][A-Za-z0-9:_.@-]*\.(service|timer|mount|socket|target|slice|path)$";
 
 fn is_plain(text: &str) -> bool {
     let mut bytes = text.bytes();

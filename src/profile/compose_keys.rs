@@ -217,7 +217,10 @@ pub(crate) const HEALTHCHECK: &[(&str, Shape, &str)] = &[
 
 /// The other elements of a Compose file, and what stands for them in a profile.
 pub(crate) const ELEMENTS: &[(&str, &str)] = &[
-    ("configs", "configuration files come from their own tables, such as `[redis]`, and are mounted by content"),
+    (
+        "configs",
+        "configuration files come from their own tables, such as `[redis]`, and are mounted by content",
+    ),
     ("include", "write `extends` at the top of the profile"),
     ("models", "a droplet runs containers only"),
     ("name", "the projects are called `data`, `blue` and `green`; the profile is called after its file"),

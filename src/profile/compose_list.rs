@@ -110,7 +110,9 @@ pub(super) fn extra_hosts(faults: &mut Diagnostics, what: &str, value: &Value<'_
         for (_, span, address) in &hosts {
             host_address(faults, span, address);
         }
-        return Some(Json::Object(hosts.into_iter().map(|(name, _, address)| (name, address.into())).collect()));
+        return Some(Json::Object(
+            hosts.into_iter().map(|(name, _, address)| (name, address.into())).collect(),
+        ));
     }
     let mut list = Vec::new();
     for item in items(faults, what, value, "a table of names and addresses")? {
@@ -185,7 +187,8 @@ pub(super) fn devices(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -
 /// Kernel settings that belong to a container's own namespaces; the others are the droplet's, and Docker refuses them
 /// (Docker documentation, `docker container run`, "Configure namespaced kernel parameters").
 pub(super) fn own_namespace(faults: &mut Diagnostics, what: &str, pairs: &[(String, Span, String)]) {
-    const OWN: [&str; 6] = ["net.", "fs.mqueue.", "kernel.msg", "kernel.shm", "kernel.sem", "kernel.domainname"];
+    const OWN: [&str; 6] =
+        ["net.", "fs.mqueue.", "kernel.msg", "kernel.shm", "kernel.sem", "kernel.domainname"];
     for (key, span, _) in pairs {
         if !OWN.iter().any(|own| key.starts_with(own)) {
             faults

@@ -290,8 +290,12 @@ impl Diagnostics {
         self.iter()
             .map(|item| {
                 let place = self.place(item).unwrap_or_else(|| Place::of_file(self.sources.root()));
-                let end = item.labels.first().and_then(|(span, _)| place_of(&self.sources, &(span.end..span.end)));
-                let (main, others) = item.labels.split_first().map_or((None, [].as_slice()), |(main, others)| (Some(main), others));
+                let end =
+                    item.labels.first().and_then(|(span, _)| place_of(&self.sources, &(span.end..span.end)));
+                let (main, others) = item
+                    .labels
+                    .split_first()
+                    .map_or((None, [].as_slice()), |(main, others)| (Some(main), others));
                 let also = others.iter().filter_map(|(span, text)| {
                     Some(Also { place: place_of(&self.sources, span)?, label: text.clone() })
                 });

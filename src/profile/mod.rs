@@ -29,5 +29,5 @@ pub use lock::{Lock, Pin};
 pub use resolve::{Resolved, check, resolve};
 pub use schema::Profile;
 pub use source::{Sources, Span};
-pub use why::{Decides, Line, Why, WhyError, why};
 pub use units::{Bytes, Duration, ImageReference, ParseBytesError, ParseDurationError, ParseImageError};
+pub use why::{Decides, Line, Why, WhyError, why};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
 
 mod accepted;
+mod commands;
 mod described;
 mod kinds;
 mod malformed;

@@ -38,7 +38,8 @@ pub fn profile(schema: &Json) -> String {
 /// The keys of a table, as a table; those that are tables themselves go to `tables`.
 fn keys<'s>(text: &mut String, schema: &'s Json, path: &str, tables: &mut Vec<(String, &'s Json)>) {
     let Some(properties) = schema["properties"].as_object() else { return };
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let mut rows = String::new();
     for (name, value) in properties {
         let must = required.contains(&name.as_str());
@@ -59,7 +60,10 @@ fn keys<'s>(text: &mut String, schema: &'s Json, path: &str, tables: &mut Vec<(S
         let _ = writeln!(rows, "| {} |", cells.join(" | "));
     }
     if !rows.is_empty() {
-        let _ = write!(text, "| key | type | default | meaning | example |\n| --- | --- | --- | --- | --- |\n{rows}");
+        let _ = write!(
+            text,
+            "| key | type | default | meaning | example |\n| --- | --- | --- | --- | --- |\n{rows}"
+        );
     }
 }
 

@@ -27,7 +27,8 @@ pub enum Form {
 
 /// The schema of a profile whose artifact kinds are `kinds`.
 pub fn schema(kinds: &[Kind], form: Form) -> Json {
-    let mut generator = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut generator =
+        SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut root = words::Profile::json_schema(&mut generator).to_value();
     if let Some(properties) = properties_of(&mut root) {
         for kind in kinds {

@@ -99,7 +99,9 @@ fn everything_that_is_described_has_a_meaning_and_shows_a_value() {
             let free = value.get("type").is_none();
             let shown = ["default", "examples", "enum"].iter().any(|word| value.get(*word).is_some());
             let within_healthcheck = at.contains(".healthcheck.");
-            if about.is_empty() || !(table || free || shown || within_healthcheck || value["type"] == "boolean") {
+            if about.is_empty()
+                || !(table || free || shown || within_healthcheck || value["type"] == "boolean")
+            {
                 silent.push(at.clone());
             }
             look(&at, value, silent);
@@ -174,10 +176,18 @@ fn an_unknown_key_is_not_valid_where_keys_are_known() {
 #[test]
 fn what_must_be_there_is_required_of_the_whole_only() {
     let (file, whole) = (validator(Form::File), validator(Form::Merged));
-    for path in ["domain", "environment", "droplet", "services", "droplet/size", "services/redis/image", "redis/service"]
-    {
+    for path in [
+        "domain",
+        "environment",
+        "droplet",
+        "services",
+        "droplet/size",
+        "services/redis/image",
+        "redis/service",
+    ] {
         let mut instance = merged("profiles/production.toml");
-        let (table, key) = path.rsplit_once('/').map_or((String::new(), path), |(table, key)| (format!("/{table}"), key));
+        let (table, key) =
+            path.rsplit_once('/').map_or((String::new(), path), |(table, key)| (format!("/{table}"), key));
         instance.pointer_mut(&table).unwrap().as_object_mut().unwrap().remove(key).unwrap();
         assert!(!complaints(&whole, &instance).is_empty(), "{path}");
         assert_eq!(complaints(&file, &instance), [""; 0], "{path}");

@@ -131,7 +131,16 @@ fn look_at_profile(trial: &Trial<'_>, described: &Json, why: &mut Why) {
     let without: Vec<(&Leaf<'_>, Option<Option<Effect>>)> =
         tables.iter().map(|table| (table, trial.without(&table.keys))).collect();
     for (table, outcome) in &without {
-        if let Some(Some(effect @ Effect { absent: true, .. })) = outcome {
+        // `[routes.web]` says `[routes]` too.
+        let said = |other: &Leaf<'_>| {
+            other.keys.len() > table.keys.len()
+                && other.keys.starts_with(&table.keys)
+                && place_of(trial.sources, &other.at).map(|place| place.line)
+                    == place_of(trial.sources, &table.at).map(|place| place.line)
+        };
+        if let Some(Some(effect @ Effect { absent: true, .. })) = outcome
+            && !tables.iter().any(said)
+        {
             why.lines.push(line(trial.sources, table, true, effect, "left out"));
         }
     }
@@ -162,6 +171,7 @@ enum Shown {
 /// Takes the value out, and gives it others.
 fn shown(trial: &Trial<'_>, leaf: &Leaf<'_>, others: &[String]) -> Shown {
     let mut shown = Shown::Nothing;
+    let mut right = 0;
     for other in std::iter::once(None).chain(others.iter().map(Some)).take(vary::MOST) {
         let outcome = match other {
             None => trial.without(&leaf.keys),
@@ -169,6 +179,7 @@ fn shown(trial: &Trial<'_>, leaf: &Leaf<'_>, others: &[String]) -> Shown {
         };
         // Not right by itself: it shows nothing.
         let Some(effect) = outcome else { continue };
+        right += 1;
         let by = || other.map_or_else(|| "left out".to_owned(), |text| format!("`{text}` instead"));
         match (effect, &shown) {
             // Nothing says more about a line than that it decides on the content.
@@ -176,6 +187,9 @@ fn shown(trial: &Trial<'_>, leaf: &Leaf<'_>, others: &[String]) -> Shown {
             (Some(effect), Shown::Idle | Shown::Nothing) => shown = Shown::Matters(effect, by()),
             (None, Shown::Nothing) => shown = Shown::Idle,
             _ => {}
+        }
+        if right == vary::ENOUGH {
+            break;
         }
     }
     shown
@@ -197,9 +211,11 @@ fn in_other_profiles(
         let (name, around) = table.keys.split_last()?;
         Some((trial.larger(around, name)?, format!("with `[{}]` twice", path_text(&table.keys))))
     });
-    let possible = without.iter().filter(|(table, outcome)| outcome.is_some() && !leaf.keys.starts_with(&table.keys));
-    let smaller = possible
-        .filter_map(|(table, _)| Some((trial.smaller(&table.keys)?, format!("without `[{}]`", path_text(&table.keys)))));
+    let possible =
+        without.iter().filter(|(table, outcome)| outcome.is_some() && !leaf.keys.starts_with(&table.keys));
+    let smaller = possible.filter_map(|(table, _)| {
+        Some((trial.smaller(&table.keys)?, format!("without `[{}]`", path_text(&table.keys))))
+    });
     for (other, how) in larger.chain(smaller) {
         let Some(trial) = other.trial(trial) else { continue };
         match shown(&trial, leaf, &vary::others(leaf.value, described, &trial)) {
@@ -252,6 +268,7 @@ fn collect<'t>(
 }
 
 fn line(sources: &Sources, leaf: &Leaf<'_>, whole: bool, effect: &Effect, shown_by: &str) -> Line {
+    let whole = whole || leaf.value.get_ref().as_table().is_some_and(|table| table.is_empty());
     let place = place_of(sources, &leaf.at).unwrap_or_else(|| Place::of_file(sources.root()));
     let key = path_text(&leaf.keys);
     let written = if whole { String::new() } else { written(sources, leaf.value) };
@@ -310,7 +327,8 @@ fn find(tree: &Tree, path: &str) -> Result<TreePath, WhyError> {
     }
     let known: BTreeSet<&str> = tree.entries().map(|entry| entry.path.as_str()).collect();
     let name = shown.rsplit('/').next().unwrap_or_default();
-    let named: Vec<&str> = known.iter().copied().filter(|path| path.rsplit('/').next() == Some(name)).collect();
+    let named: Vec<&str> =
+        known.iter().copied().filter(|path| path.rsplit('/').next() == Some(name)).collect();
     let meant = match &named[..] {
         [one] => Some((*one).to_owned()),
         _ => nearest(shown, known.iter().copied()).map(str::to_owned),

@@ -74,10 +74,14 @@ const FILES: [(&str, &str); 3] = [("p.toml", PROFILE), ("base.toml", BASE), ("bu
 fn sources(changed: Option<(&str, usize, &str)>) -> Sources {
     let mut sources = Sources::new("p.toml");
     for (path, text) in FILES {
-        let lines: Vec<&str> = text.lines().enumerate().map(|(nth, line)| match changed {
-            Some((file, number, other)) if file == path && nth + 1 == number => other,
-            _ => line,
-        }).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .enumerate()
+            .map(|(nth, line)| match changed {
+                Some((file, number, other)) if file == path && nth + 1 == number => other,
+                _ => line,
+            })
+            .collect();
         sources.add(path, &lines.join("\n"));
     }
     sources
@@ -86,7 +90,11 @@ fn sources(changed: Option<(&str, usize, &str)>) -> Sources {
 /// All renderings of a file.
 fn bytes(sources: &Sources, path: &str) -> Result<Vec<Vec<u8>>, Diagnostics> {
     let tree = check(sources, KINDS)?.render().unwrap();
-    Ok(tree.entries().filter(|entry| entry.path.as_str() == path).map(|entry| entry.content.clone()).collect())
+    Ok(tree
+        .entries()
+        .filter(|entry| entry.path.as_str() == path)
+        .map(|entry| entry.content.clone())
+        .collect())
 }
 
 fn ask(path: &str) -> Why {
@@ -114,7 +122,10 @@ fn the_line_is_that_of_the_layer_on_top_with_the_way_to_it() {
     let why = ask("redis/redis.conf");
     let line = |key: &str| why.lines.iter().find(|line| line.key == key).unwrap();
     let policy = line("redis.policy");
-    assert_eq!((policy.value.as_str(), &policy.way[..]), ("\"noeviction\"", &["p.toml".to_owned(), "base.toml".to_owned()][..]));
+    assert_eq!(
+        (policy.value.as_str(), &policy.way[..]),
+        ("\"noeviction\"", &["p.toml".to_owned(), "base.toml".to_owned()][..])
+    );
     let memory = line("redis.maxmemory");
     assert_eq!((memory.value.as_str(), &memory.way[..]), ("\"200mb\"", &["p.toml".to_owned()][..]));
 }
@@ -141,17 +152,31 @@ fn what_reaches_a_file_only_by_the_address_of_another_is_told_apart() {
 #[test]
 fn a_line_that_is_not_named_can_change_without_the_file() {
     let mut checked = 0;
-    for path in ["redis/redis.conf", "redis/users.acl.template", "compose/data.yaml", "nftables/bundle.nft", "haproxy/haproxy.cfg"] {
+    for path in [
+        "redis/redis.conf",
+        "redis/users.acl.template",
+        "compose/data.yaml",
+        "nftables/bundle.nft",
+        "haproxy/haproxy.cfg",
+    ] {
         let why = ask(path);
-        let named: BTreeSet<(&str, usize)> = why.lines.iter().chain(&why.open).map(|line| (line.place.path.as_str(), line.place.line.unwrap())).collect();
+        let named: BTreeSet<(&str, usize)> = why
+            .lines
+            .iter()
+            .chain(&why.open)
+            .map(|line| (line.place.path.as_str(), line.place.line.unwrap()))
+            .collect();
         let before = bytes(&sources(None), path).unwrap_or_else(|faults| panic!("{faults}"));
         for (file, text) in FILES {
             for (nth, line) in text.lines().enumerate().filter(|(_, line)| line.contains(" = ")) {
                 // In the lock a service's three numbers are named by its table.
-                if named.contains(&(file, nth + 1)) || (file == "bundle.lock" && !line.starts_with("digest")) {
+                if named.contains(&(file, nth + 1)) || (file == "bundle.lock" && !line.starts_with("digest"))
+                {
                     continue;
                 }
-                for (from, to) in [("1", "3"), ("2", "4"), ("6", "8"), ("\"]", "x\"]"), ("\"", "\"x"), ("web", "cache")] {
+                for (from, to) in
+                    [("1", "3"), ("2", "4"), ("6", "8"), ("\"]", "x\"]"), ("\"", "\"x"), ("web", "cache")]
+                {
                     let other = line.replacen(from, to, 1);
                     let Ok(after) = bytes(&sources(Some((file, nth + 1, &other))), path) else { continue };
                     assert!(before == after, "{path} changes with {file}:{}: {other}", nth + 1);
@@ -170,11 +195,18 @@ fn what_is_named_was_seen_to_matter() {
         let before = bytes(&sources(None), path).unwrap_or_else(|faults| panic!("{faults}"));
         let why = ask(path);
         for line in why.lines.iter().filter(|line| line.place.path != "bundle.lock") {
-            let Some((instead, _)) = line.shown_by.strip_prefix('`').and_then(|by| by.split_once("` instead")) else { continue };
+            let Some((instead, _)) =
+                line.shown_by.strip_prefix('`').and_then(|by| by.split_once("` instead"))
+            else {
+                continue;
+            };
             // Another image, service or placement needs another lock.
             let key = line.key.rsplit('.').next().unwrap();
             let other = format!("{key} = {instead}");
-            let Ok(after) = bytes(&sources(Some((&line.place.path, line.place.line.unwrap(), &other))), path) else { continue };
+            let Ok(after) = bytes(&sources(Some((&line.place.path, line.place.line.unwrap(), &other))), path)
+            else {
+                continue;
+            };
             assert!(before != after, "{path}: {} {}", line.key, line.shown_by);
             checked += 1;
         }

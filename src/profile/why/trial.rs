@@ -179,7 +179,11 @@ impl<'t> Trial<'t> {
         let mut lock: Table<'_> = self.lock.clone();
         put(&mut lock, keys, Some(value.into_inner())).then_some(())?;
         let lock = Lock::of_table(self.sources, &lock);
-        if lock.faults().has_errors() { None } else { self.render(self.table, &lock).map(|tree| self.compare(&tree)) }
+        if lock.faults().has_errors() {
+            None
+        } else {
+            self.render(self.table, &lock).map(|tree| self.compare(&tree))
+        }
     }
 
     /// Everything that a profile renders to, after `bundle lock`: another image has a digest, another service addresses.
@@ -214,7 +218,10 @@ impl<'t> Trial<'t> {
     fn moved(&self, other: &Tree) -> BTreeSet<String> {
         let there: BTreeSet<String> = other.entries().map(|entry| entry.store_path().hash().hex()).collect();
         let named = |hash: &str| {
-            self.seen.bytes.iter().any(|bytes| bytes.windows(hash.len()).any(|window| window == hash.as_bytes()))
+            self.seen
+                .bytes
+                .iter()
+                .any(|bytes| bytes.windows(hash.len()).any(|window| window == hash.as_bytes()))
         };
         let mut moved: BTreeSet<String> = self
             .tree

@@ -8,8 +8,11 @@ use toml::de::DeValue;
 use super::super::source::{Table, Value};
 use super::trial::Trial;
 
-/// No value is varied more often. What none of so many shows is not there to be shown.
+/// So many values are tried, right or not.
 pub(super) const MOST: usize = 24;
+
+/// What none of so many right ones shows is not there to be shown.
+pub(super) const ENOUGH: usize = 6;
 
 /// Of a list, so many items are varied by themselves.
 const MOST_ITEMS: usize = 4;
@@ -50,7 +53,8 @@ pub(super) fn others(value: &Value<'_>, described: &Json, trial: &Trial<'_>) -> 
 
 /// The values that the schema knows.
 fn said(described: &Json) -> Vec<String> {
-    let lists = ["enum", "examples"].iter().flat_map(|word| described[*word].as_array().into_iter().flatten());
+    let lists =
+        ["enum", "examples"].iter().flat_map(|word| described[*word].as_array().into_iter().flatten());
     lists.chain(described.get("default")).filter_map(literal).collect()
 }
 
@@ -63,8 +67,10 @@ fn literal(json: &Json) -> Option<String> {
             Some(format!("[{}]", items?.join(", ")))
         }
         Json::Object(table) => {
-            let pairs: Option<Vec<String>> =
-                table.iter().map(|(key, value)| Some(format!("{} = {}", quoted(key), literal(value)?))).collect();
+            let pairs: Option<Vec<String>> = table
+                .iter()
+                .map(|(key, value)| Some(format!("{} = {}", quoted(key), literal(value)?)))
+                .collect();
             Some(format!("{{ {} }}", pairs?.join(", ")))
         }
         // A basic string of TOML escapes as JSON does.
@@ -99,7 +105,13 @@ fn texts(text: &str, trial: &Trial<'_>) -> Vec<String> {
             texts.extend(near.into_iter().flatten().map(|value| format!("{before}{value:0width$}{after}")));
         }
     }
-    texts.extend([format!("{text}x"), format!("x{text}"), format!("{text}/x"), format!("{text} x"), String::new()]);
+    texts.extend([
+        format!("{text}x"),
+        format!("x{text}"),
+        format!("{text}/x"),
+        format!("{text} x"),
+        String::new(),
+    ]);
     // A template has a place in its middle.
     if let Some((before, after)) = text.split_once("{{") {
         texts.push(format!("{before}x{{{{{after}"));
@@ -131,7 +143,12 @@ pub(super) fn names(value: &Value<'_>, name: &str) -> bool {
 fn numbers(number: i64, described: &Json) -> Vec<String> {
     let bounds = ["minimum", "maximum"].iter().filter_map(|bound| described[*bound].as_i64());
     let near = [number.checked_add(1), number.checked_sub(1), number.checked_mul(2), Some(number / 2)];
-    near.into_iter().flatten().chain(bounds).filter(|other| *other != number).map(|other| other.to_string()).collect()
+    near.into_iter()
+        .flatten()
+        .chain(bounds)
+        .filter(|other| *other != number)
+        .map(|other| other.to_string())
+        .collect()
 }
 
 /// The list without one item, with another one, and with one more.
@@ -164,14 +181,17 @@ fn lists(items: &[&Value<'_>], described: &Json, trial: &Trial<'_>) -> Vec<Strin
 pub(super) fn pins(value: &Value<'_>, trial: &Trial<'_>) -> Vec<String> {
     match value.get_ref() {
         DeValue::String(digest) => {
-            let Some((last, rest)) = digest.char_indices().next_back().map(|(at, last)| (last, &digest[..at])) else {
+            let Some((last, rest)) =
+                digest.char_indices().next_back().map(|(at, last)| (last, &digest[..at]))
+            else {
                 return Vec::new();
             };
             vec![quoted(&format!("{rest}{}", if last == '0' { '1' } else { '0' }))]
         }
-        DeValue::Integer(size) => {
-            i64::from_str_radix(size.as_str(), size.radix()).map(|size| (size + 1).to_string()).into_iter().collect()
-        }
+        DeValue::Integer(size) => i64::from_str_radix(size.as_str(), size.radix())
+            .map(|size| (size + 1).to_string())
+            .into_iter()
+            .collect(),
         DeValue::Table(hosts) => {
             let number = |table: &Table<'_>, key: &str| {
                 let value = table.get(key)?.get_ref().as_integer()?;
@@ -179,7 +199,8 @@ pub(super) fn pins(value: &Value<'_>, trial: &Trial<'_>) -> Vec<String> {
             };
             let all = trial.lock.get("hosts").and_then(|hosts| hosts.get_ref().as_table());
             let keys = ["data_blue", "data_green", "slot"];
-            let used = all.into_iter().flat_map(|all| all.values()).filter_map(|hosts| hosts.get_ref().as_table());
+            let used =
+                all.into_iter().flat_map(|all| all.values()).filter_map(|hosts| hosts.get_ref().as_table());
             let most = used.flat_map(|hosts| keys.map(|key| number(hosts, key))).flatten().max().unwrap_or(1);
             let one = number(hosts, "data_blue") == number(hosts, "data_green");
             let [blue, green] = if one { [most + 1, most + 1] } else { [most + 1, most + 2] };
