@@ -177,7 +177,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
         Command::Check(arguments) => check::run(context, &arguments),
-        Command::Schema(arguments) => schema::run(context, &arguments),
+        Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::report::{Code, Failure};
+use super::report::Code;
 use super::{Context, print};
 use crate::artifacts::KINDS;
 use crate::profile::describe::{Form, compose_keys, profile, schema};
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     compose_keys: bool,
 }
 
-pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Code {
     let form = if arguments.merged { Form::Merged } else { Form::File };
     let json = schema(KINDS, form);
     print(context, json.clone(), || match (arguments.markdown, arguments.compose_keys) {
@@ -28,5 +28,5 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
         (_, true) => compose_keys(),
         _ => format!("{json:#}"),
     });
-    Ok(Code::Done)
+    Code::Done
 }

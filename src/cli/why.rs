@@ -22,17 +22,17 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let why = why(&arguments.profile.sources(), KINDS, &arguments.path)
-        .map_err(|error| failure(error, &arguments.profile.profile))?;
+        .map_err(|error| failure(&error, &arguments.profile.profile))?;
     print(context, json!(why), || render(&why));
     Ok(Code::Done)
 }
 
-fn failure(error: WhyError, profile: &str) -> Failure {
-    let failure = match &error {
+fn failure(error: &WhyError, profile: &str) -> Failure {
+    let failure = match error {
         WhyError::Profile(faults) => return Failure::diagnostics(faults.render(false)),
         other => Failure::of(Code::Input, other),
     };
-    let WhyError::NoFile { meant, .. } = &error else { return failure };
+    let WhyError::NoFile { meant, .. } = error else { return failure };
     let failure = match meant {
         Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
         None => failure,

@@ -21,7 +21,7 @@ use super::diagnostics::{Diagnostics, Place, nearest, place_of};
 use super::merge::{merge, way};
 use super::read::key_text;
 use super::source::{Sources, Span, Table, Value};
-use trial::{Effect, Trial};
+use trial::{Effect, Outcome, Trial};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ pub fn why(sources: &Sources, kinds: &'static [Kind], path: &str) -> Result<Why,
 fn look_at_profile(trial: &Trial<'_>, described: &Json, why: &mut Why) {
     let (mut leaves, mut tables) = (Vec::new(), Vec::new());
     collect(trial.table, &mut Vec::new(), &mut leaves, &mut tables);
-    let without: Vec<(&Leaf<'_>, Option<Option<Effect>>)> =
+    let without: Vec<(&Leaf<'_>, Outcome)> =
         tables.iter().map(|table| (table, trial.without(&table.keys))).collect();
     for (table, outcome) in &without {
         // `[routes.web]` says `[routes]` too.
@@ -138,7 +138,7 @@ fn look_at_profile(trial: &Trial<'_>, described: &Json, why: &mut Why) {
                 && place_of(trial.sources, &other.at).map(|place| place.line)
                     == place_of(trial.sources, &table.at).map(|place| place.line)
         };
-        if let Some(Some(effect @ Effect { absent: true, .. })) = outcome
+        if let Outcome::Differs(effect @ Effect { absent: true, .. }) = outcome
             && !tables.iter().any(said)
         {
             why.lines.push(line(trial.sources, table, true, effect, "left out"));
@@ -177,15 +177,18 @@ fn shown(trial: &Trial<'_>, leaf: &Leaf<'_>, others: &[String]) -> Shown {
             None => trial.without(&leaf.keys),
             Some(text) => trial.instead(&leaf.keys, text),
         };
-        // Not right by itself: it shows nothing.
-        let Some(effect) = outcome else { continue };
+        if matches!(outcome, Outcome::Wrong) {
+            continue;
+        }
         right += 1;
         let by = || other.map_or_else(|| "left out".to_owned(), |text| format!("`{text}` instead"));
-        match (effect, &shown) {
+        match (outcome, &shown) {
             // Nothing says more about a line than that it decides on the content.
-            (Some(effect), _) if effect.decides() == Decides::Content => return Shown::Matters(effect, by()),
-            (Some(effect), Shown::Idle | Shown::Nothing) => shown = Shown::Matters(effect, by()),
-            (None, Shown::Nothing) => shown = Shown::Idle,
+            (Outcome::Differs(effect), _) if effect.decides() == Decides::Content => {
+                return Shown::Matters(effect, by());
+            }
+            (Outcome::Differs(effect), Shown::Idle | Shown::Nothing) => shown = Shown::Matters(effect, by()),
+            (Outcome::Same, Shown::Nothing) => shown = Shown::Idle,
             _ => {}
         }
         if right == vary::ENOUGH {
@@ -201,7 +204,7 @@ fn in_other_profiles(
     trial: &Trial<'_>,
     leaf: &Leaf<'_>,
     described: &Json,
-    without: &[(&Leaf<'_>, Option<Option<Effect>>)],
+    without: &[(&Leaf<'_>, Outcome)],
 ) -> Shown {
     let mut answer = Shown::Nothing;
     let named = without.iter().filter(|(table, _)| {
@@ -211,8 +214,9 @@ fn in_other_profiles(
         let (name, around) = table.keys.split_last()?;
         Some((trial.larger(around, name)?, format!("with `[{}]` twice", path_text(&table.keys))))
     });
-    let possible =
-        without.iter().filter(|(table, outcome)| outcome.is_some() && !leaf.keys.starts_with(&table.keys));
+    let possible = without
+        .iter()
+        .filter(|(table, outcome)| !matches!(outcome, Outcome::Wrong) && !leaf.keys.starts_with(&table.keys));
     let smaller = possible.filter_map(|(table, _)| {
         Some((trial.smaller(&table.keys)?, format!("without `[{}]`", path_text(&table.keys))))
     });
@@ -236,7 +240,7 @@ fn look_at_lock(trial: &Trial<'_>, why: &mut Why) {
     for leaf in addresses.chain(digests) {
         let whole = leaf.value.get_ref().is_table();
         for other in vary::pins(leaf.value, trial) {
-            if let Some(Some(effect)) = trial.pinned(&leaf.keys, &other) {
+            if let Outcome::Differs(effect) = trial.pinned(&leaf.keys, &other) {
                 why.lines.push(line(trial.sources, leaf, whole, &effect, &format!("`{other}` instead")));
                 break;
             }
@@ -268,7 +272,7 @@ fn collect<'t>(
 }
 
 fn line(sources: &Sources, leaf: &Leaf<'_>, whole: bool, effect: &Effect, shown_by: &str) -> Line {
-    let whole = whole || leaf.value.get_ref().as_table().is_some_and(|table| table.is_empty());
+    let whole = whole || leaf.value.get_ref().as_table().is_some_and(toml::map::Map::is_empty);
     let place = place_of(sources, &leaf.at).unwrap_or_else(|| Place::of_file(sources.root()));
     let key = path_text(&leaf.keys);
     let written = if whole { String::new() } else { written(sources, leaf.value) };

@@ -66,6 +66,17 @@ impl Effect {
     }
 }
 
+/// What a trial has shown.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    /// It would not be a profile: nothing.
+    Wrong,
+    /// The file stays as it is.
+    Same,
+    /// It does not.
+    Differs(Effect),
+}
+
 /// A file's renderings, by slot.
 #[derive(Debug, PartialEq, Eq)]
 struct View {
@@ -123,11 +134,10 @@ impl<'t> Trial<'t> {
         Self { sources, kinds, table, lock, file, tree, pins: Lock::of_table(sources, lock), seen }
     }
 
-    /// What becomes of the file without the value at `keys`. `None`: that would be no profile; `Some(None)`: nothing.
-    pub(super) fn without(&self, keys: &[String]) -> Option<Option<Effect>> {
+    /// What becomes of the file without the value at `keys`.
+    pub(super) fn without(&self, keys: &[String]) -> Outcome {
         let mut table = self.table.clone();
-        put(&mut table, keys, None).then_some(())?;
-        self.render(&table, &self.pins).map(|tree| self.compare(&tree))
+        if put(&mut table, keys, None) { self.ask(&table, &self.pins) } else { Outcome::Wrong }
     }
 
     /// The profile without the table at `keys`, if that is one.
@@ -144,7 +154,7 @@ impl<'t> Trial<'t> {
         let mut table = self.table.clone();
         let twin = format!("{name}2");
         // A stateful service's twin is stateful too.
-        for (_, value) in table.iter_mut() {
+        for (_, value) in &mut table {
             let DeValue::Array(list) = value.get_mut() else { continue };
             if let Some(item) = list.iter().find(|item| item.get_ref().as_str() == Some(name)) {
                 let span = item.span();
@@ -164,26 +174,25 @@ impl<'t> Trial<'t> {
     }
 
     /// What becomes of it with another value, written in TOML.
-    pub(super) fn instead(&self, keys: &[String], text: &str) -> Option<Option<Effect>> {
+    pub(super) fn instead(&self, keys: &[String], text: &str) -> Outcome {
         let text = format!("v = {text}");
-        let value = DeTable::parse(&text).ok()?.into_inner().remove("v")?;
         let mut table: Table<'_> = self.table.clone();
-        put(&mut table, keys, Some(value.into_inner())).then_some(())?;
-        self.render(&table, &self.pins).map(|tree| self.compare(&tree))
+        if put(&mut table, keys, value(&text)) { self.ask(&table, &self.pins) } else { Outcome::Wrong }
     }
 
     /// The same, for a value of the lock.
-    pub(super) fn pinned(&self, keys: &[String], text: &str) -> Option<Option<Effect>> {
+    pub(super) fn pinned(&self, keys: &[String], text: &str) -> Outcome {
         let text = format!("v = {text}");
-        let value = DeTable::parse(&text).ok()?.into_inner().remove("v")?;
         let mut lock: Table<'_> = self.lock.clone();
-        put(&mut lock, keys, Some(value.into_inner())).then_some(())?;
-        let lock = Lock::of_table(self.sources, &lock);
-        if lock.faults().has_errors() {
-            None
-        } else {
-            self.render(self.table, &lock).map(|tree| self.compare(&tree))
+        if !put(&mut lock, keys, value(&text)) {
+            return Outcome::Wrong;
         }
+        let lock = Lock::of_table(self.sources, &lock);
+        if lock.faults().has_errors() { Outcome::Wrong } else { self.ask(self.table, &lock) }
+    }
+
+    fn ask(&self, table: &Table<'_>, lock: &Lock) -> Outcome {
+        self.render(table, lock).map_or(Outcome::Wrong, |tree| self.compare(&tree))
     }
 
     /// Everything that a profile renders to, after `bundle lock`: another image has a digest, another service addresses.
@@ -203,15 +212,15 @@ impl<'t> Trial<'t> {
         resolve_table(&profile, &lock, table).ok()?.render().ok()
     }
 
-    fn compare(&self, tree: &Tree) -> Option<Effect> {
+    fn compare(&self, tree: &Tree) -> Outcome {
         let mut view = View::of(tree, self.file);
         if view.bytes == self.seen.bytes {
-            return None;
+            return Outcome::Same;
         }
         view.name(tree);
         let through = if view.named == self.seen.named { self.moved(tree) } else { BTreeSet::new() };
         let content = view.named != self.seen.named;
-        Some(Effect { absent: view.bytes.is_empty(), content, through })
+        Outcome::Differs(Effect { absent: view.bytes.is_empty(), content, through })
     }
 
     /// The files that this one names, and that live elsewhere in the other tree.
@@ -236,6 +245,11 @@ impl<'t> Trial<'t> {
         }
         moved
     }
+}
+
+/// The value of `v = …`.
+fn value(text: &str) -> Option<DeValue<'_>> {
+    DeTable::parse(text).ok()?.into_inner().remove("v").map(Spanned::into_inner)
 }
 
 /// Puts a value in the place of the one at `keys`, or takes that one out. `false` if there is none.

@@ -156,25 +156,25 @@ fn lists(items: &[&Value<'_>], described: &Json, trial: &Trial<'_>) -> Vec<Strin
     let written: Vec<&str> =
         items.iter().map(|item| trial.sources.slice(&item.span()).unwrap_or_default()).collect();
     let list = |items: Vec<&str>| format!("[{}]", items.join(", "));
-    let mut others = Vec::new();
+    let mut lists = Vec::new();
     let ends: BTreeSet<usize> = (0..items.len().min(MOST_ITEMS)).chain(items.len().checked_sub(1)).collect();
     for &nth in &ends {
         let without = written.iter().enumerate().filter(|(other, _)| *other != nth).map(|(_, text)| *text);
-        others.push(list(without.collect()));
+        lists.push(list(without.collect()));
     }
     for &nth in &ends {
         for other in self::others(items[nth], described, trial).iter().take(MOST_ITEMS) {
             let mut changed = written.clone();
             changed[nth] = other;
-            others.push(list(changed));
+            lists.push(list(changed));
         }
     }
     let more = match items.last() {
-        Some(last) => self::others(last, described, trial),
+        Some(item) => self::others(item, described, trial),
         None => said(described).into_iter().chain([quoted("x"), "1".to_owned()]).collect(),
     };
-    others.extend(more.iter().take(MOST_ITEMS).map(|other| list([written.clone(), vec![other]].concat())));
-    others
+    lists.extend(more.iter().take(MOST_ITEMS).map(|other| list([written.clone(), vec![other]].concat())));
+    lists
 }
 
 /// Other values for an entry of the lock: another digest, addresses that nobody has.
