@@ -109,7 +109,7 @@ pub(super) fn render_with(spec: &Spec, from: &str, to: &str) -> Tree {
     let text = if from.is_empty() { TABLES.to_owned() } else { TABLES.replace(from, to) };
     // What `Kind::parse` takes lives as long as the program.
     let text: &'static str = text.leak();
-    let mut tree = Tree::default();
+    let mut tree = Tree::new(&spec.name);
     for kind in KINDS {
         let mut document = DeTable::parse(text).unwrap().into_inner();
         let table = kind.table.and_then(|name| document.remove(name));

@@ -93,7 +93,8 @@ impl Artifact for Redis {
         let service = literal::service(spec, Self::KIND, &self.service)?;
         let conf = self.conf().map_err(|refused| refused.at(CONF))?;
         let conf = tree.insert(Entry::text(Self::KIND, literal::path(CONF)?, conf))?;
-        let acl = tree.insert(Entry::text(Self::KIND, literal::path(ACL)?, self.acl()))?;
+        // Redis reads no comments in it (redis.io, "ACL").
+        let acl = tree.insert(Entry::text(Self::KIND, literal::path(ACL)?, self.acl()).bare())?;
         let acl = tree.secret_file(SecretFile {
             path: literal::path(&format!("{}/users.acl", self.service))?,
             source: SecretSource::Template(acl),

@@ -31,7 +31,7 @@ pub struct Resolved {
 impl Resolved {
     /// Renders every kind.
     pub fn render(&self) -> Result<Tree, RenderError> {
-        let mut tree = Tree::default();
+        let mut tree = Tree::new(&self.spec.name);
         for kind in &self.kinds {
             kind.render(&self.spec, &mut tree)?;
         }
