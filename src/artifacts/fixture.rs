@@ -64,6 +64,7 @@ pub(super) fn spec() -> Spec {
     Spec {
         name: "production".parse().unwrap(),
         environment: "production".to_owned(),
+        env_files: BTreeMap::new(),
         domain: "bot.example.com".to_owned(),
         registry: Some(Registry {
             repository: "registry.example.com/team/marketplace".to_owned(),
@@ -155,6 +156,7 @@ fn plain(image: PinnedImage, placement: Placement, hosts: [u16; 3], uid: u32) ->
         user: Some(User { uid, gid: uid }),
         secrets: Vec::new(),
         environment: BTreeMap::new(),
+        env_files: Vec::new(),
         volumes: Vec::new(),
         depends_on: BTreeMap::new(),
         compose: serde_json::Map::new(),

@@ -99,6 +99,7 @@ impl Artifact for Redis {
             path: literal::path(&format!("{}/users.acl", self.service))?,
             source: SecretSource::Template(acl),
             owner: literal::owner(service),
+            link: None,
         })?;
         let mount = |source, target: &str| ServiceMount { source, target: target.to_owned() };
         tree.mount(&self.service, mount(conf.absolute(), CONF_IN_CONTAINER));
