@@ -94,6 +94,7 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
         secrets: profile.secrets.iter().map(|(name, secret)| (name.clone(), secret.origin.clone())).collect(),
         switching: profile.switching.clone(),
         activator: lock.activator().cloned(),
+        acme_ca: profile.acme_ca.clone(),
     })
 }
 
