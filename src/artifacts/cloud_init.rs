@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::format::shell::Assignments;
 use super::format::{self, Refused};
-use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables, tree};
+use super::{Artifact, Entry, RenderError, Section, Tree, certificates, docker, literal, nftables, tree};
 use crate::model::{Digest, Slot};
 use crate::spec::{DockerRepository, OsRelease, Registry, Spec};
 
@@ -57,7 +57,8 @@ impl Artifact for CloudInit {
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
         let Some(registry) = &spec.registry else { return Ok(()) };
         let ground = tree.get(nftables::GROUND, Slot::Blue).map(|entry| entry.content.clone());
-        let text = user_data(spec, registry, ground).map_err(|refused| refused.at(PATH))?;
+        let acme = tree.get(certificates::PATH, Slot::Blue).is_some();
+        let text = user_data(spec, registry, ground, acme).map_err(|refused| refused.at(PATH))?;
         if text.len() > LIMIT {
             let reason =
                 format!("{} bytes are more than the {LIMIT} that a droplet's user-data may have", text.len());
@@ -80,7 +81,12 @@ pub fn fill(user_data: &str, bundle: Digest, activator: Digest) -> String {
     user_data.replace(BUNDLE_BLANK, &bundle.to_string()).replace(ACTIVATOR_BLANK, &activator.to_string())
 }
 
-fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Result<String, Refused> {
+fn user_data(
+    spec: &Spec,
+    registry: &Registry,
+    ground: Option<Vec<u8>>,
+    acme: bool,
+) -> Result<String, Refused> {
     let mut files = Vec::new();
     // Docker reads it when it starts for the first time.
     files.push(file("/etc/docker/daemon.json", "0644", &docker::settings()?));
@@ -98,7 +104,7 @@ fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Resul
         ));
     }
     files.push(file("/etc/bundle/registry.toml", "0644", &registry_toml(registry)?));
-    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry)?));
+    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry, acme)?));
     if let Some(ground) = ground {
         let ground = String::from_utf8(ground).map_err(|error| Refused(error.to_string()))?;
         files.push(file("/etc/bundle/ground.nft", "0644", &ground));
@@ -122,7 +128,7 @@ fn file(path: &str, permissions: &str, content: &str) -> Value {
 }
 
 /// What the bootstrap reads: how long it waits, in seconds, and what differs between machines.
-fn settings(spec: &Spec, registry: &Registry) -> Result<String, Refused> {
+fn settings(spec: &Spec, registry: &Registry, acme: bool) -> Result<String, Refused> {
     let repository = registry.activator_repository();
     let name = repository.split_once('/').map_or("", |(_, name)| name);
     // Docker Hub's registry has another name than its images.
@@ -133,8 +139,8 @@ fn settings(spec: &Spec, registry: &Registry) -> Result<String, Refused> {
         .set("activator", ACTIVATOR_BLANK)?
         .set("host", host)?
         .set("name", name)?
-        .set("programs", PROGRAMS)?
-        .set("packages", &packages(spec)?.join(" "))?
+        .set("programs", &[PROGRAMS, if acme { " lego" } else { "" }].concat())?
+        .set("packages", &packages(spec, acme)?.join(" "))?
         .comment("Seconds between two tries, at first and at most, and how long each step is tried.")
         .set("first_pause", "2")?
         .set("longest_pause", "60")?
@@ -175,7 +181,7 @@ fn sources(docker: &DockerRepository, release: OsRelease) -> Result<String, Refu
 }
 
 /// Docker, Compose v2, the proxy, the firewall, and what the script needs.
-fn packages(spec: &Spec) -> Result<Vec<&'static str>, Refused> {
+fn packages(spec: &Spec, acme: bool) -> Result<Vec<&'static str>, Refused> {
     let docker: &[&str] = match (&spec.docker_repository, spec.droplet.release) {
         (Some(_), _) => &["containerd.io", "docker-ce", "docker-ce-cli", "docker-compose-plugin"],
         (None, OsRelease::Debian13) => &["docker-cli", "docker-compose", "docker.io"],
@@ -184,7 +190,8 @@ fn packages(spec: &Spec) -> Result<Vec<&'static str>, Refused> {
             return Err(Refused("Debian 12 has no Compose v2 of its own".to_owned()));
         }
     };
-    Ok([&["ca-certificates", "curl"], docker, &["haproxy", "nftables"]].concat())
+    let acme: &[&str] = if acme { &["lego"] } else { &[] };
+    Ok([&["ca-certificates", "curl"], docker, &["haproxy"], acme, &["nftables"]].concat())
 }
 
 #[cfg(test)]

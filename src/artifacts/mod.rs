@@ -2,6 +2,7 @@
 //!
 //! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
 
+pub mod certificates;
 pub mod cloud_init;
 pub mod compose;
 pub mod docker;
@@ -14,6 +15,7 @@ mod literal;
 pub mod nftables;
 pub mod postgres;
 pub mod redis;
+pub mod seconds;
 pub mod size;
 pub mod systemd;
 pub mod tree;
@@ -33,6 +35,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<nftables::Firewall>(),
     Kind::of::<redis::Redis>(),
     Kind::of::<postgres::Postgres>(),
+    Kind::of::<certificates::Certificates>(),
     Kind::of::<haproxy::Proxy>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),

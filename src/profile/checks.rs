@@ -1,17 +1,17 @@
 //! What no table can know by itself: names that lead nowhere, circles, and sums.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
-use crate::model::{SecretName, ServiceName};
+use crate::model::{RouteName, SecretName, ServiceName};
 
 use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
 use super::env_files;
 use super::read::unknown;
 use super::registry;
-use super::schema::Profile;
+use super::schema::{PlacedRoute, Profile};
 use super::source::Table;
 
 const MIB: u64 = 1 << 20;
@@ -27,6 +27,25 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     image_names(profile, faults);
     memory(profile, faults);
     start_interval(profile, faults);
+}
+
+/// Of two routes with one host and one path only one could get the requests.
+fn overlaps(profile: &Profile, faults: &mut Diagnostics) {
+    let mut seen: BTreeMap<(&str, &str), (&RouteName, &PlacedRoute)> = BTreeMap::new();
+    for (name, placed) in &profile.routes {
+        let (host, path) = (placed.route.host.as_str(), placed.route.path.as_str());
+        if let Some((other, first)) = seen.get(&(host, path)) {
+            faults
+                .error(
+                    placed.place.clone(),
+                    format!("the routes `{other}` and `{name}` both get what is asked of `{host}{path}`"),
+                )
+                .also(first.place.clone(), format!("route `{other}`"))
+                .help("tell them apart by `host = \"api.example.com\"` or `path = \"/api\"`; the longer path gets what is below it");
+        } else {
+            seen.insert((host, path), (name, placed));
+        }
+    }
 }
 
 /// Reports a service that does not exist; whether it does.
@@ -79,6 +98,7 @@ fn placements(profile: &Profile, faults: &mut Diagnostics) {
 }
 
 fn routes(profile: &Profile, faults: &mut Diagnostics) {
+    overlaps(profile, faults);
     for (route, placed) in &profile.routes {
         let name = &placed.route.service;
         exists(profile, name, placed.service.clone(), faults);

@@ -31,7 +31,8 @@ pub(crate) fn files(source: &Source) -> Vec<String> {
         }
         Some(resolve_path(&source.path, value.get_ref().as_str()?))
     };
-    [find(&["registry", "ca"]), find(&["docker", "repository", "key"])].into_iter().flatten().collect()
+    let named: [&[&str]; 3] = [&["registry", "ca"], &["docker", "repository", "key"], &["certificates", "ca"]];
+    named.into_iter().filter_map(find).collect()
 }
 
 /// Reads `[registry]`, whose header is at `place`.
@@ -144,7 +145,7 @@ fn certificates(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<Stri
         let message = format!("`{shown}` has a private key");
         return wrong(
             message,
-            "a registry's key stays with the registry: name a file that has certificates only",
+            "its key stays with the authority: name a file that has certificates only",
         );
     }
     let mut found = String::new();
@@ -176,6 +177,13 @@ fn certificates(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<Stri
         );
     }
     Some(found)
+}
+
+/// The certificates that `[certificates]` names; what else is wrong with that table its kind says.
+pub(crate) fn acme_ca(table: &Table<'_>, faults: &mut Diagnostics) -> Option<String> {
+    let value = table.get("certificates")?.get_ref().as_table()?.get("ca")?;
+    let path = Spanned::new(value.span(), value.get_ref().as_str()?.to_owned());
+    certificates(faults, &path)
 }
 
 /// Reads `[docker]`, whose header is at `place`.

@@ -96,6 +96,7 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
         env_files: env_files::resolved(profile),
         switching: profile.switching.clone(),
         activator: lock.activator().cloned(),
+        acme_ca: profile.acme_ca.clone(),
     })
 }
 
