@@ -16,6 +16,7 @@ pub mod redis;
 pub mod size;
 pub mod systemd;
 pub mod tree;
+pub mod version;
 
 use std::fmt;
 
