@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_setting_of_redis_leaves_the_slots_alone() {
         let before = fixture::tree();
-        let after = fixture::render_with(&fixture::spec(), "maxmemory = '256mb'", "maxmemory = '512mb'");
+        let after = fixture::render_with(&fixture::spec(), "maxmemory = '256mb'", "maxmemory = '128mb'");
         assert_eq!(before.release(), after.release());
         for slot in Slot::BOTH {
             assert_eq!(before.get(slot_path(slot), slot), after.get(slot_path(slot), slot));

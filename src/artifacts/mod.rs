@@ -16,6 +16,7 @@ pub mod redis;
 pub mod size;
 pub mod systemd;
 pub mod tree;
+pub mod valkey;
 pub mod version;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<docker::Docker>(),
     Kind::of::<nftables::Firewall>(),
     Kind::of::<redis::Redis>(),
+    Kind::of::<valkey::Valkey>(),
     Kind::of::<postgres::Postgres>(),
     Kind::of::<haproxy::Proxy>(),
     Kind::of::<systemd::Systemd>(),
