@@ -46,14 +46,17 @@ pub(super) fn memory_limit(service: &Service) -> u64 {
     said.unwrap_or(crate::spec::limits::MEMORY_MIB * 1024 * 1024)
 }
 
-/// How many processors a service can use: its `cpus`, rounded up, and no more than there are.
+/// How many processors a service can use: its `cpus`, rounded up, and no more than there are. To Docker `0` is no limit.
 pub(super) fn processors(spec: &Spec, service: &Service) -> u32 {
     let said = service.compose.get("cpus").and_then(serde_json::Value::as_str);
     let text = said.unwrap_or(crate::spec::limits::CPUS);
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let whole: u32 = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(1) };
     let more = u32::from(part.bytes().any(|digit| digit != b'0'));
-    whole.saturating_add(more).clamp(1, spec.droplet.vcpus.max(1))
+    match whole.saturating_add(more) {
+        0 => spec.droplet.vcpus.max(1),
+        asked => asked.min(spec.droplet.vcpus.max(1)),
+    }
 }
 
 /// A finding about the value at `key` of the kind's table.

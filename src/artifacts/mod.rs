@@ -11,6 +11,7 @@ mod format;
 pub mod haproxy;
 mod literal;
 pub mod nftables;
+pub mod nginx;
 pub mod postgres;
 pub mod redis;
 pub mod size;
@@ -35,6 +36,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<redis::Redis>(),
     Kind::of::<valkey::Valkey>(),
     Kind::of::<postgres::Postgres>(),
+    Kind::of::<nginx::Nginx>(),
     Kind::of::<haproxy::Proxy>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),

@@ -289,7 +289,7 @@ impl Table {
         if version >= Version::new(8, 0) {
             conf.set("hide-user-data-from-log", &["yes"])?;
         }
-        if server.kind == "valkey" && version >= Version::new(8, 0) {
+        if server.kind == "valkey" && version >= Version::new(8, 1) {
             conf.set("log-timestamp-format", &["iso8601"])?;
         }
         Ok(conf.finish())
