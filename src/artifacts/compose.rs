@@ -5,7 +5,7 @@
 //! service has a fixed address on networks that the activator makes. Values are spelled as Compose spells them, `$$` for
 //! a dollar sign; the profile refuses a `$` that would interpolate something of the machine's environment.
 //!
-//! This kind renders last: it mounts what the others say.
+//! This kind renders behind the others: it mounts what they say.
 
 mod service;
 

@@ -10,6 +10,7 @@ mod fixture;
 mod format;
 pub mod haproxy;
 mod literal;
+pub mod manifest;
 pub mod nftables;
 pub mod nginx;
 pub mod postgres;
@@ -41,6 +42,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<compose::Compose>(),
+    Kind::of::<manifest::Manifest>(),
 ];
 
 /// One artifact kind: reads its own profile table, renders its own files.
