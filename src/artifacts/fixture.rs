@@ -176,6 +176,7 @@ fn postgres() -> Service {
         ("POSTGRES_PASSWORD_FILE".to_owned(), "/run/secrets/postgres_password".to_owned()),
         ("POSTGRES_USER".to_owned(), "app".to_owned()),
     ]);
+    service.compose.insert("mem_limit".to_owned(), json!("1280m"));
     service.compose.insert("shm_size".to_owned(), json!("256m"));
     service.compose.insert("stop_grace_period".to_owned(), json!("2m"));
     let healthcheck = json!({ "test": ["CMD", "pg_isready", "-q"], "interval": "5s", "retries": 12 });

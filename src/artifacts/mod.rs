@@ -12,13 +12,17 @@ mod fixture;
 mod format;
 pub mod haproxy;
 mod literal;
+pub mod manifest;
 pub mod nftables;
+pub mod nginx;
 pub mod postgres;
 pub mod redis;
 pub mod seconds;
 pub mod size;
 pub mod systemd;
 pub mod tree;
+pub mod valkey;
+pub mod version;
 
 use std::fmt;
 
@@ -34,13 +38,16 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<docker::Docker>(),
     Kind::of::<nftables::Firewall>(),
     Kind::of::<redis::Redis>(),
+    Kind::of::<valkey::Valkey>(),
     Kind::of::<postgres::Postgres>(),
     Kind::of::<certificates::Certificates>(),
+    Kind::of::<nginx::Nginx>(),
     Kind::of::<haproxy::Proxy>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<env_files::EnvFiles>(),
     Kind::of::<compose::Compose>(),
+    Kind::of::<manifest::Manifest>(),
 ];
 
 /// One artifact kind: reads its own profile table, renders its own files.

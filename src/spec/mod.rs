@@ -209,6 +209,16 @@ pub struct EnvFile {
     pub values: BTreeMap<String, Template>,
 }
 
+/// What a service may take of the machine where its profile does not say.
+pub mod limits {
+    /// `mem_limit`, in MiB.
+    pub const MEMORY_MIB: u64 = 512;
+    /// `cpus`.
+    pub const CPUS: &str = "1.0";
+    /// `pids_limit`.
+    pub const PIDS: u32 = 256;
+}
+
 /// Fixed host numbers in the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
