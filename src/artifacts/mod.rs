@@ -6,6 +6,7 @@ pub mod cloud_init;
 pub mod compose;
 pub mod docker;
 pub mod env_files;
+pub mod files;
 #[cfg(test)]
 mod fixture;
 mod format;
@@ -37,6 +38,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<env_files::EnvFiles>(),
+    Kind::of::<files::Files>(),
     Kind::of::<compose::Compose>(),
 ];
 
