@@ -67,6 +67,7 @@ pub(super) fn spec() -> Spec {
         name: "production".parse().unwrap(),
         environment: "production".to_owned(),
         env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "bot.example.com".to_owned(),
         registry: Some(Registry {
             repository: "registry.example.com/team/marketplace".to_owned(),

@@ -7,6 +7,7 @@ pub mod cloud_init;
 pub mod compose;
 pub mod docker;
 pub mod env_files;
+pub mod files;
 #[cfg(test)]
 mod fixture;
 mod format;
@@ -46,6 +47,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<env_files::EnvFiles>(),
+    Kind::of::<files::Files>(),
     Kind::of::<compose::Compose>(),
     Kind::of::<manifest::Manifest>(),
 ];

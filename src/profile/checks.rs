@@ -9,6 +9,7 @@ use crate::model::{RouteName, SecretName, ServiceName};
 use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
 use super::env_files;
+use super::files;
 use super::read::unknown;
 use super::registry;
 use super::schema::{PlacedRoute, Profile};
@@ -23,6 +24,7 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     secrets(profile, faults);
     template_circles(profile, faults);
     env_files::check(profile, faults);
+    files::check(profile, faults);
     dependencies(profile, faults);
     image_names(profile, faults);
     memory(profile, faults);

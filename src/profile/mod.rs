@@ -9,6 +9,7 @@ mod compose_value;
 mod diagnostics;
 mod droplet;
 mod env_files;
+mod files;
 mod load;
 mod lock;
 mod merge;

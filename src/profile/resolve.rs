@@ -9,6 +9,7 @@ use crate::spec::{Hosts, Networks, PinnedImage, Placement, Service, Spec};
 use super::checks;
 use super::diagnostics::Diagnostics;
 use super::env_files;
+use super::files;
 use super::lock::{Lock, Pin, fits_placement};
 use super::merge::merge;
 use super::schema::Profile;
@@ -94,6 +95,7 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
         migrations: profile.migrations.as_ref().map(|name| name.get_ref().clone()),
         secrets: profile.secrets.iter().map(|(name, secret)| (name.clone(), secret.origin.clone())).collect(),
         env_files: env_files::resolved(profile),
+        files: files::resolved(profile),
         switching: profile.switching.clone(),
         activator: lock.activator().cloned(),
         acme_ca: profile.acme_ca.clone(),

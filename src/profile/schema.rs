@@ -11,6 +11,7 @@ use crate::spec::{DockerRepository, Droplet, Route, Switching};
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
 use super::env_files::{self, PlacedEnvFile};
+use super::files::{self, PlacedFile};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::registry::{self, PlacedRegistry};
@@ -42,6 +43,7 @@ pub struct Profile {
     pub(crate) routes: BTreeMap<RouteName, PlacedRoute>,
     pub(crate) secrets: BTreeMap<SecretName, Secret>,
     pub(crate) env_files: BTreeMap<String, PlacedEnvFile>,
+    pub(crate) files: BTreeMap<String, PlacedFile>,
     pub(crate) switching: Switching,
     pub(crate) acme_ca: Option<String>,
 }
@@ -117,6 +119,8 @@ impl Profile {
         let routes = routes.into_iter().filter_map(|(name, route)| Some((name, route?))).collect();
         let secrets = each(&mut top, "secrets", secret);
         let env_files = each::<String, _>(&mut top, "env_files", env_files::read);
+        let files = each::<String, _>(&mut top, "files", files::read);
+        let files = files.into_iter().filter_map(|(name, file)| Some((name, file?))).collect();
         let switching = switching(top.table("switch"), top.faults);
         let acme_ca = registry::acme_ca(table, top.faults);
         let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
@@ -140,6 +144,7 @@ impl Profile {
             routes,
             secrets,
             env_files,
+            files,
             switching,
             acme_ca,
         }

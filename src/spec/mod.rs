@@ -38,6 +38,8 @@ pub struct Spec {
     pub secrets: BTreeMap<SecretName, SecretOrigin>,
     /// The files of variables, by name; one that is an absolute path is also found there.
     pub env_files: BTreeMap<String, EnvFile>,
+    /// Files of the project that travel in the bundle, by the name that the profile gives them.
+    pub files: BTreeMap<String, ProjectFile>,
     /// How a switch behaves.
     pub switching: Switching,
     /// The program that activates the bundle on a fresh droplet, if the lock pins one.
@@ -284,6 +286,19 @@ impl Volume {
     pub fn is_named(&self) -> bool {
         !self.source.starts_with('/')
     }
+}
+
+/// A file of the project, or a directory of files, and where it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFile {
+    /// The service into which it is mounted; `None`: it stands on the droplet itself, below `/etc`.
+    pub service: Option<ServiceName>,
+    /// The absolute path at which it is seen.
+    pub target: String,
+    /// The bytes, by path below `target`; the empty path is `target` itself.
+    pub contents: BTreeMap<String, Vec<u8>>,
+    /// Whether everybody may run it.
+    pub executable: bool,
 }
 
 /// One HTTP service behind the door.

@@ -13,6 +13,7 @@ pub fn bundle(text: &str) -> Bundle {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
         env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "shop.example".to_owned(),
         registry: None,
         docker_repository: None,
