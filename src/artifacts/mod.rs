@@ -8,14 +8,19 @@ pub mod docker;
 #[cfg(test)]
 mod fixture;
 mod format;
+pub mod hardening;
 pub mod haproxy;
+pub mod journald;
 mod literal;
 pub mod nftables;
 pub mod postgres;
 pub mod redis;
 pub mod size;
+pub mod sshd;
+pub mod sysctl;
 pub mod systemd;
 pub mod tree;
+pub mod updates;
 
 use std::fmt;
 
@@ -33,6 +38,11 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<redis::Redis>(),
     Kind::of::<postgres::Postgres>(),
     Kind::of::<haproxy::Proxy>(),
+    Kind::of::<sshd::Sshd>(),
+    Kind::of::<sysctl::Sysctl>(),
+    Kind::of::<journald::Journald>(),
+    Kind::of::<updates::Updates>(),
+    Kind::of::<hardening::Hardening>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<compose::Compose>(),
