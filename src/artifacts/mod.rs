@@ -12,6 +12,8 @@ pub mod files;
 mod fixture;
 mod format;
 pub mod haproxy;
+pub mod hardening;
+pub mod journald;
 mod literal;
 pub mod manifest;
 pub mod nftables;
@@ -20,8 +22,11 @@ pub mod postgres;
 pub mod redis;
 pub mod seconds;
 pub mod size;
+pub mod sshd;
+pub mod sysctl;
 pub mod systemd;
 pub mod tree;
+pub mod updates;
 pub mod valkey;
 pub mod version;
 
@@ -44,6 +49,11 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<certificates::Certificates>(),
     Kind::of::<nginx::Nginx>(),
     Kind::of::<haproxy::Proxy>(),
+    Kind::of::<sshd::Sshd>(),
+    Kind::of::<sysctl::Sysctl>(),
+    Kind::of::<journald::Journald>(),
+    Kind::of::<updates::Updates>(),
+    Kind::of::<hardening::Hardening>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<env_files::EnvFiles>(),
