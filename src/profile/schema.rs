@@ -10,6 +10,7 @@ use crate::spec::{DockerRepository, Droplet, Route, Switching};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
+use super::lints::{self, Allow};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::registry::{self, PlacedRegistry};
@@ -41,6 +42,8 @@ pub struct Profile {
     pub(crate) routes: BTreeMap<RouteName, PlacedRoute>,
     pub(crate) secrets: BTreeMap<SecretName, Secret>,
     pub(crate) switching: Switching,
+    /// What the profile says it knows.
+    pub(crate) allows: Vec<Allow>,
 }
 
 /// A route and the place where it names its service.
@@ -108,6 +111,7 @@ impl Profile {
             each(&mut top, "routes", route).into_iter().filter_map(|(name, route)| Some((name, route?)));
         let routes = routes.collect();
         let secrets = each(&mut top, "secrets", secret);
+        let allows = lints::read(&mut top);
         let switching = switching(top.table("switch"), top.faults);
         let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
         top.finish_with("key or table", &tables);
@@ -130,6 +134,7 @@ impl Profile {
             routes,
             secrets,
             switching,
+            allows,
         }
     }
 
