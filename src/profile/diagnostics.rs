@@ -31,6 +31,8 @@ pub struct Diagnostic {
     /// Where there is no place inside a file: the file.
     file: Option<String>,
     help: Vec<String>,
+    /// The line is named and not shown: there is a secret in it.
+    hidden: bool,
 }
 
 /// Where a finding points to, as editors count.
@@ -58,13 +60,21 @@ impl Diagnostic {
     /// What a lint found, at a place.
     pub(crate) fn of_lint(lint: &'static str, severity: Severity, span: Span, message: String) -> Self {
         let labels = vec![(span, String::new())];
-        Self { severity, lint: Some(lint), message, labels, file: None, help: Vec::new() }
+        Self { severity, lint: Some(lint), message, labels, file: None, help: Vec::new(), hidden: false }
     }
 
     /// What a lint found, about a file as a whole.
     pub(crate) fn of_lint_in(lint: &'static str, severity: Severity, file: &str, message: String) -> Self {
         let file = Some(file.to_owned());
-        Self { severity, lint: Some(lint), message, labels: Vec::new(), file, help: Vec::new() }
+        Self {
+            severity,
+            lint: Some(lint),
+            message,
+            labels: Vec::new(),
+            file,
+            help: Vec::new(),
+            hidden: false,
+        }
     }
 
     /// Says something at the place itself.
@@ -84,6 +94,12 @@ impl Diagnostic {
     /// Says what to do.
     pub(crate) fn help(&mut self, text: impl Into<String>) -> &mut Self {
         self.help.push(text.into());
+        self
+    }
+
+    /// Names the line and does not show it: what is said here ends in logs.
+    pub(crate) fn hide(&mut self) -> &mut Self {
+        self.hidden = true;
         self
     }
 
@@ -120,8 +136,15 @@ impl Diagnostics {
     }
 
     fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {
-        let new =
-            Diagnostic { severity, lint: None, message, labels: Vec::new(), file: None, help: Vec::new() };
+        let new = Diagnostic {
+            severity,
+            lint: None,
+            message,
+            labels: Vec::new(),
+            file: None,
+            help: Vec::new(),
+            hidden: false,
+        };
         let at = self.items.len();
         self.items.push(new);
         &mut self.items[at]
@@ -237,9 +260,14 @@ impl Diagnostics {
         if let Some(lint) = item.lint {
             title = title.id(lint);
         }
-        let mut elements: Vec<Element<'_>> = self.snippets(item).into_iter().map(Element::from).collect();
-        if let Some(file) = &item.file {
-            elements.push(Origin::path(file.as_str()).into());
+        let snippets = if item.hidden { Vec::new() } else { self.snippets(item) };
+        let mut elements: Vec<Element<'_>> = snippets.into_iter().map(Element::from).collect();
+        if let (Some(place), true) = (self.place(item), elements.is_empty()) {
+            let mut origin = Origin::path(place.path);
+            if let Some(line) = place.line {
+                origin = origin.line(line).char_column(place.column.unwrap_or(1));
+            }
+            elements.push(origin.into());
         }
         elements
             .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
@@ -303,9 +331,12 @@ pub(crate) fn did_you_mean<'c>(wrong: &str, candidates: impl IntoIterator<Item =
 
 /// The candidate that somebody probably meant: at most every third character is wrong.
 pub(crate) fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let limit = (wrong.chars().count() / 3).max(1);
+    let length = wrong.chars().count();
+    let limit = (length / 3).max(1);
     candidates
         .into_iter()
+        // The distance is at least the difference of the lengths; a key without end need not be compared.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (strsim::damerau_levenshtein(wrong, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min()

@@ -62,9 +62,9 @@ fn secret_in_clear(view: &View<'_>, report: &mut Report) {
     for name in view.profile.services.keys() {
         for word in view.words(name) {
             let Some(what) = secret(&word) else { continue };
-            // The value itself is not repeated: a message goes into logs.
             report
                 .at(word.span, word.subject, format!("service `{name}` has {what} in clear"))
+                .hide()
                 .help("declare it as `[secrets.NAME]`, name it in the service's `secrets`, and let the program read `/run/secrets/NAME`; many images take `…_FILE`");
         }
     }

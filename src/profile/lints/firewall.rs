@@ -26,6 +26,11 @@ pub(super) const LINTS: Table = &[
         "databases, caches and Docker's own port are taken over within hours of facing the Internet",
         public_data_port,
     ),
+    error(
+        "private-port-public",
+        "a port is for the private network or for everybody: said twice, often in two layers, the wider one wins in silence",
+        private_port_public,
+    ),
 ];
 
 fn open_firewall(view: &View<'_>, report: &mut Report) {
@@ -102,5 +107,20 @@ fn public_data_port(view: &View<'_>, report: &mut Report) {
                 )
                 .help("services reach each other without it; for other droplets there is `[firewall.vpc]`");
         }
+    }
+}
+
+fn private_port_public(view: &View<'_>, report: &mut Report) {
+    let public = view.numbers(&["firewall", "public_tcp"]);
+    for (span, port) in view.numbers(&["firewall", "vpc", "tcp"]) {
+        let Some((other, _)) = public.iter().find(|(_, known)| *known == port) else { continue };
+        report
+            .at(
+                other.clone(),
+                "firewall.public_tcp",
+                format!("port {port} is for the private network, and open to everybody"),
+            )
+            .also(span, "for the private network here")
+            .help("take it out of one of the two");
     }
 }

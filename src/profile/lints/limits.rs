@@ -9,19 +9,9 @@ const MIB: u64 = 1 << 20;
 
 pub(super) const LINTS: Table = &[
     warning(
-        "no-memory-limit",
-        "one leak would take the memory of all others, and the kernel would end whichever process is the largest",
-        no_memory_limit,
-    ),
-    warning(
-        "no-cpu-limit",
-        "one busy loop would slow down every other service, the health checks among them",
-        no_cpu_limit,
-    ),
-    warning(
-        "no-process-limit",
-        "a service that forks without end takes the process table of the whole machine",
-        no_process_limit,
+        "no-limits",
+        "one leak, busy loop or fork without end would take the memory, the processors or the process table from all others",
+        no_limits,
     ),
     warning(
         "memory-during-switch",
@@ -45,44 +35,27 @@ pub(super) const LINTS: Table = &[
     ),
 ];
 
-fn no_memory_limit(view: &View<'_>, report: &mut Report) {
-    for (name, service) in view.profile.services.iter().filter(|(_, service)| service.memory.is_none()) {
+fn no_limits(view: &View<'_>, report: &mut Report) {
+    for (name, service) in &view.profile.services {
+        let has = |key: &str| service.compose.contains_key(key);
+        let limits = [
+            ("mem_limit", "\"512m\"", service.memory.is_some()),
+            ("cpus", "\"1.0\"", has("cpus") || has("cpu_quota") || has("cpuset")),
+            ("pids_limit", "256", has("pids_limit")),
+        ];
+        let missing: Vec<_> = limits.iter().filter(|(.., said)| !said).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let keys: Vec<String> = missing.iter().map(|(key, ..)| format!("`{key}`")).collect();
+        let lines: Vec<String> = missing.iter().map(|(key, value, _)| format!("`{key} = {value}`")).collect();
         report
             .at(
                 service.span.clone(),
                 format!("services.{name}"),
-                format!("service `{name}` has no `mem_limit`"),
+                format!("service `{name}` has no {}", keys.join(", no ")),
             )
-            .help("without one it can take the memory of all others, such as `mem_limit = \"512m\"`");
-    }
-}
-
-fn no_cpu_limit(view: &View<'_>, report: &mut Report) {
-    for (name, service) in &view.profile.services {
-        let others = ["cpus", "cpu_quota", "cpuset"];
-        if others.iter().all(|key| !service.compose.contains_key(*key)) {
-            report
-                .at(
-                    service.span.clone(),
-                    format!("services.{name}"),
-                    format!("service `{name}` has no `cpus`"),
-                )
-                .help("without it one busy loop slows down all others: `cpus = \"1.0\"`");
-        }
-    }
-}
-
-fn no_process_limit(view: &View<'_>, report: &mut Report) {
-    for (name, service) in &view.profile.services {
-        if !service.compose.contains_key("pids_limit") {
-            report
-                .at(
-                    service.span.clone(),
-                    format!("services.{name}"),
-                    format!("service `{name}` has no `pids_limit`"),
-                )
-                .help("without it a fork without end takes the whole machine: `pids_limit = 256`");
-        }
+            .help(format!("without a limit it can take what all others need, such as {}", lines.join(", ")));
     }
 }
 

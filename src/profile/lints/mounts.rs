@@ -64,19 +64,20 @@ fn is_or_below(path: &str, directory: &str) -> bool {
 
 /// Every mount of a path, normal: without `.`, `..` and doubled slashes.
 fn each_path(view: &View<'_>, mut see: impl FnMut(&ServiceName, Span, String)) {
-    for (name, service) in &view.profile.services {
-        for volume in service.volumes.iter().filter(|volume| !volume.is_named()) {
+    for name in view.profile.services.keys() {
+        for (span, text) in view.texts(&["services", name.as_str(), "volumes"]) {
+            // A volume without a target has been reported.
+            let Some((source, _)) = text.split_once(':').filter(|(source, _)| source.starts_with('/')) else {
+                continue;
+            };
             let mut parts: Vec<&str> = Vec::new();
-            for part in volume.source.split('/') {
+            for part in source.split('/') {
                 match part {
                     "" | "." => {}
                     ".." => drop(parts.pop()),
                     part => parts.push(part),
                 }
             }
-            let texts = view.texts(&["services", name.as_str(), "volumes"]);
-            let place = texts.iter().find(|(_, text)| text.starts_with(&volume.source));
-            let span = place.map_or_else(|| service.span.clone(), |(span, _)| span.clone());
             see(name, span, format!("/{}", parts.join("/")));
         }
     }
@@ -132,7 +133,7 @@ fn host_path(view: &View<'_>, report: &mut Report) {
 
 /// Images that keep data, and where.
 const KEEP: [(&str, &str); 7] = [
-    ("postgres", "/var/lib/postgresql"),
+    ("postgres", "/var/lib/postgresql/data"),
     ("redis", "/data"),
     ("valkey", "/data"),
     ("mysql", "/var/lib/mysql"),
@@ -147,7 +148,10 @@ fn data_without_volume(view: &View<'_>, report: &mut Report) {
             continue;
         }
         let path = View::image(service).and_then(|(image, _)| KEEP.iter().find(|(known, _)| *known == image));
-        let path = path.map_or("/data", |(_, path)| path);
+        let path = match official_postgres(service) {
+            Some(18..) => "/var/lib/postgresql",
+            _ => path.map_or("/data", |(_, path)| path),
+        };
         report
             .at(
                 service.span.clone(),
