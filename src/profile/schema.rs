@@ -12,6 +12,7 @@ use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
 use super::env_files::{self, PlacedEnvFile};
 use super::files::{self, PlacedFile};
+use super::lints::{self, Allow};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::registry::{self, PlacedRegistry};
@@ -46,6 +47,8 @@ pub struct Profile {
     pub(crate) files: BTreeMap<String, PlacedFile>,
     pub(crate) switching: Switching,
     pub(crate) acme_ca: Option<String>,
+    /// What the profile says it knows.
+    pub(crate) allows: Vec<Allow>,
 }
 
 /// A route and its places.
@@ -121,6 +124,7 @@ impl Profile {
         let env_files = each::<String, _>(&mut top, "env_files", env_files::read);
         let files = each::<String, _>(&mut top, "files", files::read);
         let files = files.into_iter().filter_map(|(name, file)| Some((name, file?))).collect();
+        let allows = lints::read(&mut top);
         let switching = switching(top.table("switch"), top.faults);
         let acme_ca = registry::acme_ca(table, top.faults);
         let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
@@ -147,6 +151,7 @@ impl Profile {
             files,
             switching,
             acme_ca,
+            allows,
         }
     }
 
