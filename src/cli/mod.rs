@@ -16,6 +16,7 @@ mod deploy;
 mod first_boot;
 mod generations;
 mod hand_over;
+mod lint;
 mod lock;
 mod machine;
 mod places;
@@ -65,6 +66,8 @@ enum Command {
     Check(check::Arguments),
     /// Print the JSON Schema of a profile, by which editors complete and check it
     Schema(schema::Arguments),
+    /// Say what is allowed in a profile and still probably wrong, or list everything that is looked for
+    Lint(lint::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
@@ -178,6 +181,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
         Command::Check(arguments) => check::run(context, &arguments),
         Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
+        Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),

@@ -59,6 +59,8 @@ pub(crate) enum Lifted {
     User,
     /// `secrets`
     Secrets,
+    /// `env_file`
+    EnvFiles,
     /// `environment`
     Environment,
     /// `volumes`
@@ -141,7 +143,7 @@ pub(crate) const KEYS: &[Key] = &[
     typed("dns_search", Shape::Words, "[\"internal\"]", "domains in which its resolver looks for short names"),
     typed("domainname", Shape::Text, "\"example.com\"", "its NIS domain name"),
     typed("entrypoint", Shape::Words, "[\"/usr/bin/app\"]", "the program, instead of the image's `ENTRYPOINT`"),
-    refused("env_file", "write the values in `environment`, and what is secret as a `[secrets.NAME]` named in `secrets`"),
+    lifted("env_file", Lifted::EnvFiles, "[\"backend.env\"]", "files of variables, by their names in `[env_files]`"),
     lifted("environment", Lifted::Environment, "{ PORT = 8000 }", "its environment; nothing secret, for `docker inspect` shows it"),
     typed("expose", Shape::Scalars, "[8000]", "ports that it says it listens on; a note only"),
     refused("extends", "write `extends` at the top of the profile: whole profiles are laid over one another"),

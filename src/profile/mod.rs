@@ -10,6 +10,9 @@ mod compose_value;
 pub mod describe;
 mod diagnostics;
 mod droplet;
+mod env_files;
+mod files;
+mod lints;
 mod load;
 mod lock;
 mod merge;
@@ -24,6 +27,7 @@ mod units;
 mod why;
 
 pub use diagnostics::{Also, Diagnostic, Diagnostics, Finding, Place, Severity};
+pub use lints::{Lint, lints};
 pub use load::load;
 pub use lock::{Lock, Pin};
 pub use resolve::{Resolved, check, resolve};

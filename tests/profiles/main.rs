@@ -6,6 +6,7 @@ mod accepted;
 mod commands;
 mod described;
 mod kinds;
+mod lints;
 mod malformed;
 mod mutated;
 mod shipped;

@@ -55,7 +55,8 @@ fn keys<'s>(text: &mut String, schema: &'s Json, path: &str, tables: &mut Vec<(S
         };
         let examples = value["examples"].as_array().into_iter().flatten();
         let examples: Vec<String> = examples.map(|example| format!("`{}`", toml(example))).collect();
-        let cells = [format!("`{name}`"), kind(value), default, said(value), examples.join(", ")];
+        let about = without_default(&said(value), value.get("default").is_some());
+        let cells = [format!("`{name}`"), kind(value), default, about, examples.join(", ")];
         let cells = cells.map(|cell| cell.replace('|', "\\|").replace("\n\n", "<br>").replace('\n', " "));
         let _ = writeln!(rows, "| {} |", cells.join(" | "));
     }
@@ -77,6 +78,21 @@ fn table_step(value: &Json) -> Option<&'static str> {
         return Some("");
     }
     value["additionalProperties"].get("properties").map(|_| ".NAME")
+}
+
+/// A doc comment says the default in words; here it has a column of its own.
+fn without_default(about: &str, known: bool) -> String {
+    match about.rfind("Default:") {
+        // Only where it is the last sentence of the first paragraph.
+        Some(at)
+            if known
+                && !about[at..].contains("\n\n")
+                && !about[at..].trim_end_matches('.').contains(". ") =>
+        {
+            about[..at].trim_end().to_owned()
+        }
+        _ => about.to_owned(),
+    }
 }
 
 fn said(schema: &Json) -> String {

@@ -12,6 +12,7 @@ use schemars::JsonSchema as _;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json};
 
+use super::lints::lints;
 use crate::artifacts::Kind;
 
 pub use markdown::{compose_keys, profile};
@@ -39,6 +40,8 @@ pub fn schema(kinds: &[Kind], form: Form) -> Json {
     plain(&mut root);
     if let Some(properties) = properties_of(&mut root) {
         properties.insert("services".to_owned(), services::schema());
+        let lints: Vec<&str> = lints().into_iter().map(|lint| lint.name).collect();
+        properties["allow"]["items"]["properties"]["lint"]["enum"] = lints.into();
     }
     match form {
         Form::File => forget_required(&mut root),

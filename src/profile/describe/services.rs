@@ -120,7 +120,7 @@ fn typed(shape: Shape) -> Json {
 }
 
 /// A table, or a list of `KEY=VALUE`.
-fn pairs() -> Json {
+pub(super) fn pairs() -> Json {
     json!({
         "type": ["object", "array"],
         "additionalProperties": { "type": ["string", "number", "boolean"] },
@@ -134,6 +134,7 @@ fn lifted(lifted: Lifted) -> Json {
         Lifted::User => json!({ "type": "string" }),
         Lifted::Secrets => json!({ "type": "array", "items": { "type": "string", "pattern": NAME } }),
         Lifted::Environment => pairs(),
+        Lifted::EnvFiles => json!({ "type": ["string", "array"], "items": { "type": "string" } }),
         Lifted::Volumes => json!({ "type": "array", "items": { "type": "string", "pattern": ":/" } }),
         Lifted::Dependencies => json!({
             "type": ["array", "object"],

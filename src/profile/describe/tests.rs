@@ -62,17 +62,24 @@ fn described<'s>(root: &'s Json, what: &str) -> Option<&'s Json> {
         return Some(root);
     }
     let mut schema = root;
-    for step in what.strip_prefix('`')?.strip_suffix('`')?.split('.') {
+    // Names with dots in them are quoted.
+    let mut quoted = false;
+    let steps = what.strip_prefix('`')?.strip_suffix('`')?.split(move |letter| {
+        quoted ^= letter == '"';
+        letter == '.' && !quoted
+    });
+    for step in steps {
         schema = schema["properties"].get(step).or_else(|| schema.get("additionalProperties"))?;
     }
-    Some(schema)
+    // An item of a list is called as the list is.
+    Some(schema.get("items").filter(|_| schema["type"] == "array").unwrap_or(schema))
 }
 
 #[test]
 fn every_key_that_is_read_is_described_and_no_other() {
     let (_, faults) = read(EVERYTHING);
     assert!(!faults.has_errors(), "{faults}");
-    assert!(faults.asked.len() >= 12, "{:?}", faults.asked.keys());
+    assert!(faults.asked.len() >= 15, "{:?}", faults.asked.keys());
     let root = schema(KINDS, Form::File);
     let kinds: BTreeSet<&str> = KINDS.iter().filter_map(|kind| kind.table).chain(["extends"]).collect();
     let carried = KEYS.iter().filter(|key| key.treatment == Treatment::Carried).map(|key| key.name);
@@ -116,14 +123,37 @@ fn everything_that_is_described_has_a_meaning_and_shows_a_value() {
 #[test]
 fn shipped_profiles_are_valid_as_files_and_as_a_whole() {
     let (file, whole) = (validator(Form::File), validator(Form::Merged));
-    for name in ["base", "development", "production", "staging"] {
+    for name in [
+        "base",
+        "development",
+        "production",
+        "staging",
+        "media/base",
+        "media/production",
+        "media/staging",
+        "vulcan/base",
+        "vulcan/development",
+        "vulcan/managed",
+        "vulcan/production",
+        "vulcan/self-hosted",
+        "vulcan/staging",
+    ] {
         let sources = load(&format!("profiles/{name}.toml"));
         let (table, errors) = sources.source(sources.root()).unwrap().parse();
         assert!(errors.is_empty());
         let table = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value)));
         assert_eq!(complaints(&file, &Json::Object(table.collect())), [""; 0], "{name}");
     }
-    for name in ["development", "production", "staging"] {
+    for name in [
+        "development",
+        "production",
+        "staging",
+        "media/production",
+        "media/staging",
+        "vulcan/development",
+        "vulcan/production",
+        "vulcan/staging",
+    ] {
         assert_eq!(complaints(&whole, &merged(&format!("profiles/{name}.toml"))), [""; 0], "{name}");
     }
 }

@@ -46,7 +46,74 @@ pub(super) struct Profile {
     /// The secrets by name. An empty table is a secret that the operator sends with `bundle secrets set NAME`.
     #[serde(default)]
     secrets: BTreeMap<SecretName, Secret>,
+    /// Files of variables by name, for services that read their configuration from the environment only. They are put
+    /// together on the droplet and belong to root alone. A name that is an absolute path is also where people find the
+    /// file.
+    #[serde(default)]
+    env_files: BTreeMap<String, EnvFile>,
+    /// Files of the project that travel in the bundle: `SERVICE:/path` is mounted into that service, a path below `/etc`
+    /// lies on the droplet itself.
+    #[serde(default)]
+    files: BTreeMap<String, File>,
+    /// What the profile knows and means: findings of lints that are not said again. `bundle lint --list` shows them all.
+    #[serde(default)]
+    #[schemars(example = known())]
+    allow: Vec<Allow>,
     switch: Option<Switch>,
+}
+
+fn known() -> serde_json::Value {
+    serde_json::json!([{ "lint": "open-firewall", "reason": "it stands behind the provider's" }])
+}
+
+/// A file of variables.
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EnvFile {
+    /// The variables. A value may name secrets, as `{{ name }}`, `{{ name | urlencode }}` and `{{ name | sha256 }}`.
+    #[schemars(schema_with = "variables", example = debug())]
+    values: BTreeMap<String, String>,
+    /// Why the secrets in it may be variables, which `docker inspect` shows; needed where a value names one.
+    #[schemars(example = &"the program reads nothing but its environment")]
+    allow_env: Option<String>,
+}
+
+fn variables(_: &mut SchemaGenerator) -> Schema {
+    super::services::pairs().try_into().unwrap_or_default()
+}
+
+fn debug() -> serde_json::Value {
+    serde_json::json!({ "DEBUG": "false" })
+}
+
+/// A file, or a directory of files.
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// The file or directory, relative to the file that says it. Either this or `content`.
+    #[schemars(example = &"conf/app.conf")]
+    source: Option<String>,
+    /// The text itself.
+    #[schemars(example = &"workers = 4\n")]
+    content: Option<String>,
+    /// Whether it may be run.
+    #[serde(default)]
+    executable: bool,
+}
+
+/// An exception.
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Allow {
+    /// The lint.
+    #[schemars(example = &"open-firewall")]
+    lint: String,
+    /// What it is about, with everything below it. Without it: the whole profile.
+    #[schemars(example = &"services.redis")]
+    at: Option<String>,
+    /// Why it is right here, for whoever reads it in a year.
+    #[schemars(example = &"it stands behind the provider's")]
+    reason: String,
 }
 
 fn extends(_: &mut SchemaGenerator) -> Schema {
@@ -166,6 +233,17 @@ struct Route {
     /// The header of that answer which names the release, if there is one: it is then held against the bundle's.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-]+$"), example = &"X-Bundle-Release")]
     release_header: Option<String>,
+    /// The host name whose requests it gets. Without it: the profile's `domain`.
+    #[schemars(regex(pattern = r"^[a-z0-9.-]{1,253}$"), example = &"api.example.com")]
+    host: Option<String>,
+    /// The path below which it gets requests, in whole segments. The longest one that fits wins.
+    #[serde(default = "slash")]
+    #[schemars(regex(pattern = "^/[A-Za-z0-9/._~@:+=,-]*$"), example = &"/api")]
+    path: String,
+}
+
+fn slash() -> String {
+    "/".to_owned()
 }
 
 /// A secret: how its value comes to be on the machine. The value itself never stands in a profile or a bundle.

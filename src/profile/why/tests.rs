@@ -111,7 +111,10 @@ fn keys(why: &Why, decides: Decides) -> Vec<String> {
 fn a_configuration_file_comes_from_its_table() {
     let why = ask("redis/redis.conf");
     assert_eq!(keys(&why, Decides::Existence), ["p.toml:10 [redis]"]);
-    assert_eq!(keys(&why, Decides::Content), ["base.toml:28 redis.policy", "p.toml:11 redis.maxmemory"]);
+    assert_eq!(
+        keys(&why, Decides::Content),
+        ["base.toml:4 services.cache.image", "base.toml:28 redis.policy", "p.toml:11 redis.maxmemory"]
+    );
     assert_eq!(keys(&why, Decides::Reference), [""; 0]);
     assert!(why.open.is_empty(), "{:?}", why.open);
     assert_eq!(why.kind, "redis");
