@@ -83,8 +83,11 @@ impl Profile {
     }
 
     fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
-        let name = profile_name(sources, faults);
         let mut top = Fields::new("the profile", table, faults);
+        let name = match top.get("name") {
+            Some(_) => top.parsed("name").map(Spanned::into_inner),
+            None => profile_name(sources, top.faults),
+        };
         for (key, example) in [
             ("environment", "`environment = \"production\"`"),
             ("domain", "`domain = \"bot.example.com\"`"),
@@ -217,7 +220,7 @@ fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileNa
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
         Ok(name) => Some(name),
         Err(error) => {
-            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file");
+            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file, unless it has a `name = \"…\"`");
             None
         }
     }
