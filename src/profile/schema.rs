@@ -74,12 +74,16 @@ pub(crate) struct Secret {
 impl Profile {
     /// Merges and reads a profile. An error means that there is nothing to read: a file is missing or is not TOML.
     pub fn parse(sources: &Sources, kinds: &'static [Kind]) -> Result<Self, Diagnostics> {
-        let table = merge(sources)?;
+        Ok(Self::of_table(sources, kinds, &merge(sources)?))
+    }
+
+    /// Reads the merged table.
+    pub(crate) fn of_table(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>) -> Self {
         let mut faults = Diagnostics::new(sources);
-        let mut profile = Self::read(sources, kinds, &table, &mut faults);
-        sections::read(kinds, &table, &mut faults);
+        let mut profile = Self::read(sources, kinds, table, &mut faults);
+        sections::read(kinds, table, &mut faults);
         profile.faults = faults;
-        Ok(profile)
+        profile
     }
 
     fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
