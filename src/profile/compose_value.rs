@@ -216,7 +216,7 @@ fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
     let table = as_table(faults, what, value)?;
     let mut object = Map::new();
     for (key, value) in table {
-        let name = format!("`{}` in {what}", key.get_ref());
+        let name = format!("{}.{}`", what.trim_end_matches('`'), key.get_ref());
         let limit = match value.get_ref() {
             DeValue::Table(pair) => {
                 let mut fields = Fields::new(name, pair, faults);

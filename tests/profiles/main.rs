@@ -7,4 +7,5 @@ mod kinds;
 mod lints;
 mod malformed;
 mod mutated;
+mod refusals;
 mod shipped;
