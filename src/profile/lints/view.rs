@@ -122,6 +122,21 @@ impl<'p> View<'p> {
         words
     }
 
+    /// The values of `[env_files.NAME]` that stand there in clear, without a template, each with its file.
+    pub(super) fn env_files(&self) -> Vec<(String, Word<'p>)> {
+        let mut words = Vec::new();
+        for file in self.names(&["env_files"]) {
+            for key in self.names(&["env_files", file]) {
+                let Some((span, text)) = self.text(&["env_files", file, key]) else { continue };
+                if !text.contains("{{") {
+                    let subject = format!("env_files.{file}.{key}");
+                    words.push((format!("`{file}`"), Word { subject, span, key: Some(key), text }));
+                }
+            }
+        }
+        words
+    }
+
     /// The environment of a service, as a table or as a list of `KEY=VALUE`.
     pub(super) fn environment(&self, name: &ServiceName) -> Vec<Word<'p>> {
         let Some(value) = self.value(&["services", name.as_str(), "environment"]) else { return Vec::new() };
