@@ -1,17 +1,19 @@
 //! What no table can know by itself: names that lead nowhere, circles, and sums. All of it can never be right; what only
 //! may be wrong is a lint.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
-use crate::model::{SecretName, ServiceName};
+use crate::model::{RouteName, SecretName, ServiceName};
 
 use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
+use super::env_files;
+use super::files;
 use super::read::unknown;
 use super::registry;
-use super::schema::Profile;
+use super::schema::{PlacedRoute, Profile};
 
 const MIB: u64 = 1 << 20;
 
@@ -21,9 +23,30 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     routes(profile, faults);
     secrets(profile, faults);
     template_circles(profile, faults);
+    env_files::check(profile, faults);
+    files::check(profile, faults);
     dependencies(profile, faults);
     image_names(profile, faults);
     memory(profile, faults);
+}
+
+/// Of two routes with one host and one path only one could get the requests.
+fn overlaps(profile: &Profile, faults: &mut Diagnostics) {
+    let mut seen: BTreeMap<(&str, &str), (&RouteName, &PlacedRoute)> = BTreeMap::new();
+    for (name, placed) in &profile.routes {
+        let (host, path) = (placed.route.host.as_str(), placed.route.path.as_str());
+        if let Some((other, first)) = seen.get(&(host, path)) {
+            faults
+                .error(
+                    placed.place.clone(),
+                    format!("the routes `{other}` and `{name}` both get what is asked of `{host}{path}`"),
+                )
+                .also(first.place.clone(), format!("route `{other}`"))
+                .help("tell them apart by `host = \"api.example.com\"` or `path = \"/api\"`; the longer path gets what is below it");
+        } else {
+            seen.insert((host, path), (name, placed));
+        }
+    }
 }
 
 /// Reports a service that does not exist; whether it does.
@@ -76,6 +99,7 @@ fn placements(profile: &Profile, faults: &mut Diagnostics) {
 }
 
 fn routes(profile: &Profile, faults: &mut Diagnostics) {
+    overlaps(profile, faults);
     for (route, placed) in &profile.routes {
         let name = &placed.route.service;
         exists(profile, name, placed.service.clone(), faults);
@@ -107,7 +131,8 @@ fn secrets(profile: &Profile, faults: &mut Diagnostics) {
     let from_services = profile.services.values().flat_map(|service| &service.secrets);
     let from_services = from_services.map(|name| (name.get_ref(), name.span()));
     let from_templates = profile.secrets.values().flat_map(|secret| &secret.references);
-    let from_templates = from_templates.map(|(name, span)| (name, span.clone()));
+    let from_env_files = profile.env_files.values().flat_map(|placed| &placed.references);
+    let from_templates = from_templates.chain(from_env_files).map(|(name, span)| (name, span.clone()));
     let from_registry = profile
         .registry
         .iter()

@@ -8,6 +8,8 @@ mod compose_keys;
 mod compose_value;
 mod diagnostics;
 mod droplet;
+mod env_files;
+mod files;
 mod lints;
 mod load;
 mod lock;

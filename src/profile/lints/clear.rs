@@ -20,6 +20,11 @@ pub(super) const LINTS: Table = &[
         trusts_everybody,
     ),
     warning("unused-secret", "a secret that nobody reads is most often a misspelt one", unused_secret),
+    warning(
+        "unused-env-file",
+        "an env file that no service names is most often a misspelt one, and its variables are missing somewhere",
+        unused_env_file,
+    ),
 ];
 
 /// How the names of variables end that hold a secret.
@@ -61,13 +66,34 @@ const HELP: &str = "declare it as `[secrets.NAME]`, name it in the service's `se
                     `/run/secrets/NAME`; many images take `…_FILE`";
 
 fn secret_in_clear(view: &View<'_>, report: &mut Report) {
-    let services = view.profile.services.keys();
-    for (holder, word) in services
-        .flat_map(|name| view.words(name).into_iter().map(move |word| (format!("service `{name}`"), word)))
-        .chain(view.env_files())
-    {
-        let Some(what) = secret(&word) else { continue };
-        report.at(word.span, word.subject, format!("{holder} has {what} in clear")).hide().help(HELP);
+    secret_in_env_file(view, report);
+    for name in view.profile.services.keys() {
+        for word in view.words(name) {
+            let Some(what) = secret(&word) else { continue };
+            report
+                .at(word.span, word.subject, format!("service `{name}` has {what} in clear"))
+                .hide()
+                .help(HELP);
+        }
+    }
+}
+
+/// What a template names is not in clear: only the text around it is looked at.
+fn secret_in_env_file(view: &View<'_>, report: &mut Report) {
+    for name in view.profile.env_files.keys() {
+        for word in view.env_file(name) {
+            let mut text = word.text.to_owned();
+            while let (Some(open), Some(close)) = (text.find("{{"), text.find("}}"))
+                && open < close
+            {
+                text.replace_range(open..close + 2, "");
+            }
+            let Some(what) = secret(&Word { text: &text, ..word.clone() }) else { continue };
+            report
+                .at(word.span, word.subject, format!("the env file `{name}` has {what} in clear"))
+                .hide()
+                .help("declare it as `[secrets.NAME]`, and write `{{ NAME }}` in its place");
+        }
     }
 }
 
@@ -152,6 +178,9 @@ fn unused_secret(view: &View<'_>, report: &mut Report) {
     used.extend(
         profile.secrets.values().flat_map(|secret| &secret.references).map(|(name, _)| name.as_str()),
     );
+    used.extend(
+        profile.env_files.values().flat_map(|placed| &placed.references).map(|(name, _)| name.as_str()),
+    );
     let login = profile.registry.as_ref().and_then(|placed| placed.registry.login.as_ref());
     used.extend(login.map(|login| login.token.as_str()));
     for kind in profile.kinds {
@@ -164,6 +193,25 @@ fn unused_secret(view: &View<'_>, report: &mut Report) {
         report
             .at(secret.span.clone(), format!("secrets.{name}"), format!("nobody reads the secret `{name}`"))
             .help("name it in the `secrets` of a service, or take it out");
+    }
+}
+
+fn unused_env_file(view: &View<'_>, report: &mut Report) {
+    let profile = view.profile;
+    let used: BTreeSet<&str> = profile
+        .services
+        .values()
+        .flat_map(|service| &service.env_files)
+        .map(|name| name.get_ref().as_str())
+        .collect();
+    for (name, placed) in profile.env_files.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+        report
+            .at(
+                placed.span.clone(),
+                format!("env_files.{name}"),
+                format!("nobody reads the env file `{name}`"),
+            )
+            .help("name it in the `env_file` of a service, or take it out");
     }
 }
 

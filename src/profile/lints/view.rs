@@ -28,7 +28,7 @@ pub(super) struct View<'p> {
 }
 
 /// A text of a service, and where it stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Word<'p> {
     /// What it is, as `at` names it: `services.web.environment.TOKEN`.
     pub(super) subject: String,
@@ -122,24 +122,18 @@ impl<'p> View<'p> {
         words
     }
 
-    /// The values of `[env_files.NAME]` that stand there in clear, without a template, each with its file.
-    pub(super) fn env_files(&self) -> Vec<(String, Word<'p>)> {
-        let mut words = Vec::new();
-        for file in self.names(&["env_files"]) {
-            for key in self.names(&["env_files", file]) {
-                let Some((span, text)) = self.text(&["env_files", file, key]) else { continue };
-                if !text.contains("{{") {
-                    let subject = format!("env_files.{file}.{key}");
-                    words.push((format!("`{file}`"), Word { subject, span, key: Some(key), text }));
-                }
-            }
-        }
-        words
-    }
-
     /// The environment of a service, as a table or as a list of `KEY=VALUE`.
     pub(super) fn environment(&self, name: &ServiceName) -> Vec<Word<'p>> {
-        let Some(value) = self.value(&["services", name.as_str(), "environment"]) else { return Vec::new() };
+        self.variables(&["services", name.as_str(), "environment"])
+    }
+
+    /// The variables of an env file, templates and all.
+    pub(super) fn env_file(&self, name: &str) -> Vec<Word<'p>> {
+        self.variables(&["env_files", name, "values"])
+    }
+
+    fn variables(&self, path: &[&str]) -> Vec<Word<'p>> {
+        let Some(value) = self.value(path) else { return Vec::new() };
         let pairs: Vec<(Span, &str, &str)> = match value.get_ref() {
             DeValue::Table(table) => table
                 .iter()
@@ -155,7 +149,7 @@ impl<'p> View<'p> {
             _ => Vec::new(),
         };
         let word = |(span, key, text)| Word {
-            subject: format!("services.{name}.environment.{key}"),
+            subject: format!("{}.{key}", path.join(".")),
             span,
             key: Some(key),
             text,
