@@ -12,6 +12,7 @@
 //! the push is a pure function of its arguments; `ARCHITECTURE.md` says who may use whom and who may touch the world.
 
 pub mod activate;
+pub mod adopt;
 pub mod artifacts;
 pub mod bundle;
 pub mod cli;
