@@ -50,11 +50,6 @@ impl Table {
         Self { name: name.iter().map(|&part| part.to_owned()).collect(), ..Self::default() }
     }
 
-    pub(crate) fn heading(mut self, text: &str) -> Self {
-        self.heading = Some(text.to_owned());
-        self
-    }
-
     pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Entry {
         self.entries.retain(|entry| entry.key != key);
         let new = Entry {

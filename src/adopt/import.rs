@@ -90,6 +90,7 @@ impl<'a> Import<'a> {
         self.beside();
         self.notes();
         let (base, profile) = profile::documents(&mut self);
+        self.filled(&base.text());
         self.rest();
         self.finish(base, profile)
     }
@@ -116,12 +117,18 @@ impl<'a> Import<'a> {
             let networks = service["networks"].as_object().into_iter().flatten();
             let aliases =
                 networks.flat_map(|(_, network)| network["aliases"].as_array().into_iter().flatten());
-            let others = [&service["container_name"], &service["hostname"]];
+            let container = service["container_name"].as_str();
             let found: Vec<String> =
-                aliases.chain(others).filter_map(Value::as_str).map(str::to_owned).collect();
-            for alias in found {
-                if !self.names.contains_key(&alias) {
-                    self.aliases.insert(alias, self.names[name].clone());
+                aliases.filter_map(Value::as_str).chain(container).map(str::to_owned).collect();
+            let links = service["links"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let links = links.filter_map(|link| link.split_once(':'));
+            let links =
+                links.map(|(to, alias)| (alias.to_owned(), self.names.get(to).cloned().unwrap_or_default()));
+            let own = found.into_iter().map(|alias| (alias, self.names[name].clone()));
+            let all: Vec<(String, String)> = own.chain(links).collect();
+            for (alias, to) in all {
+                if !self.names.contains_key(&alias) && !to.is_empty() {
+                    self.aliases.insert(alias, to);
                 }
             }
         }
@@ -194,13 +201,19 @@ impl<'a> Import<'a> {
         }
     }
 
+    /// Values that were put in for want of others, as far as the profile has them.
+    fn filled(&mut self, base: &str) {
+        for (variable, value) in &self.project.filled {
+            if base.contains(value.as_str()) {
+                self.ledger.todo(format!(
+                    "`{variable}` must have a value and has none: where the profile says `{value}`, write it"
+                ));
+            }
+        }
+    }
+
     /// What reading the files already showed.
     fn notes(&mut self) {
-        for (variable, value) in &self.project.filled {
-            self.ledger.todo(format!(
-                "`{variable}` must have a value and has none: where the profile says `{value}`, write it"
-            ));
-        }
         let unset: Vec<&str> = self.project.unset.iter().map(String::as_str).collect();
         if !unset.is_empty() {
             self.ledger.todo(format!(

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::document::{Document, Table};
 use super::import::Import;
-use super::ledger::path;
 use super::roles::Role;
 use super::{routes, settle};
 
@@ -81,7 +80,6 @@ fn base(import: &mut Import<'_>, routes: Vec<Table>) -> Document {
         let some = import.roles.iter().filter(|(_, role)| want(role));
         some.map(|(old, _)| (import.names[old].clone(), old.clone())).collect()
     };
-    let origin = |old: &String| path(["services", old]);
     let states = named(Role::is_state);
     if !states.is_empty() {
         let entry = top.set("stateful", states.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
@@ -97,7 +95,6 @@ fn base(import: &mut Import<'_>, routes: Vec<Table>) -> Document {
     if let Some((name, _)) = migrations.first() {
         top.set("migrations", name.clone()).note("Run once, to its end, before a slot starts.");
     }
-    let _ = origin;
     let mut tables = vec![top];
     for state in [true, false] {
         let mut first = true;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::document::Table;
 use super::import::Import;
 use super::known::known;
-use super::ledger::{item_name, path};
-use super::roles::{Role, words};
+use super::ledger::{Path, item_name, path};
+use super::roles::{Role, listed, words};
 
 /// A port that the public could reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) struct Candidate {
     pub(crate) health: Option<String>,
     /// The smaller, the more it is the one that the domain is about.
     pub(crate) rank: u32,
+    /// The key of the port that was published on the loopback only.
+    pub(crate) private: Option<Path>,
 }
 
 /// Ports of protocols that are not HTTP (IANA, Service Name and Transport Protocol Port Number Registry).
@@ -45,6 +47,7 @@ impl Import<'_> {
         let image = known(service["image"].as_str().unwrap_or_default());
         let mut found: Vec<Candidate> = Vec::new();
         let mut encrypted = false;
+        let mut closed: Vec<String> = Vec::new();
         for (nth, port) in service["ports"].as_array().into_iter().flatten().enumerate() {
             let at = path(["services", old, "ports", &item_name(port, nth)]);
             let target = number(&port["target"]);
@@ -78,15 +81,25 @@ impl Import<'_> {
                     "the door forwards HTTP only, and nothing else is published",
                     Some("give it a droplet of its own, or do without"),
                 );
-                self.ledger.todo(format!("port {target}/{protocol} of `{old}` does not speak HTTP as far as its number says, and is not reached from outside any more; if it does, add a `[routes.NAME]` with it"));
+                closed.push(format!("{target}/{protocol}"));
             } else {
                 let text = format!("a route: HAProxy reaches port {target} of the container directly");
-                self.ledger.changed(at, text, None);
+                self.ledger.changed(at.clone(), text, None);
                 if !found.iter().any(|one| one.port == target) {
                     let rank = rank(old, published, image.http.is_some_and(|(port, _)| port == target));
-                    found.push(self.candidate(old, target, rank));
+                    let private =
+                        port["host_ip"].as_str().is_some_and(|ip| ip.starts_with("127.") || ip == "::1");
+                    found.push(Candidate {
+                        private: private.then_some(at),
+                        ..self.candidate(old, target, rank)
+                    });
                 }
             }
+        }
+        if !closed.is_empty() {
+            closed.dedup();
+            let closed: Vec<&str> = closed.iter().map(String::as_str).collect();
+            self.ledger.todo(format!("{} of `{old}` do not speak HTTP as far as their numbers say, and are not reached from outside any more; for one that does, add a `[routes.NAME]`", listed(&closed)));
         }
         let virtual_port = service["environment"]["VIRTUAL_PORT"].as_str().and_then(|text| text.parse().ok());
         if host.is_some() || virtual_port.is_some() {
@@ -110,7 +123,7 @@ impl Import<'_> {
                 found.insert(0, self.candidate(old, port, 5));
             }
             if let Some(first) = found.iter_mut().find(|one| one.port == port) {
-                (first.host, first.below) = (host, below);
+                (first.host, first.below, first.private) = (host, below, None);
             }
         } else if found.is_empty() && encrypted {
             let port = image.http.map_or(80, |(port, _)| port);
@@ -132,12 +145,26 @@ impl Import<'_> {
             below: None,
             health: by_image.or(by_check),
             rank,
+            private: None,
         }
     }
 
     /// The tables of the routes, the domain, and the route that the public gets.
     pub(super) fn routes(&mut self) -> (Vec<Table>, String, Option<String>) {
         let mut all = std::mem::take(&mut self.candidates);
+        // Where something faces the public, what faced the machine alone goes on doing so.
+        if all.iter().any(|one| one.private.is_none()) {
+            for at in all.iter().filter_map(|one| one.private.clone()) {
+                self.ledger.revoke(
+                    &at,
+                    "it was reached from the machine itself only: nothing is published",
+                    Some("from your own machine: `ssh -L` to its address in `bundle.lock`"),
+                );
+            }
+            all.retain(|one| one.private.is_none());
+        } else if !all.is_empty() {
+            self.ledger.todo("ports were published on the loopback, for a proxy on the machine itself: the bundle has its own, and a route leads to each".to_owned());
+        }
         all.sort_by_key(|one| (one.rank, one.host.is_none(), one.service.clone(), one.port));
         let domain = all.first().and_then(|one| one.host.clone());
         if domain.is_none() {

@@ -121,6 +121,8 @@ impl Secrets {
                 }
             }
         }
+        // Twice: what follows a flag names the secret, and what an address then shows to be one may stand in a command.
+        self.mark_commands(model, &names);
         for service in &names {
             for key in keys(&model["services"][service]["environment"]) {
                 let value = &mut model["services"][service]["environment"][&key];
@@ -129,10 +131,19 @@ impl Secrets {
                     *value = marked.into();
                 }
             }
-            for key in ["command", "entrypoint"] {
-                self.mark_words(&mut model["services"][service][key], service);
+        }
+        self.mark_commands(model, &names);
+    }
+
+    fn mark_commands(&mut self, model: &mut Value, services: &[String]) {
+        for service in services {
+            for pointer in ["command", "entrypoint", "healthcheck/test"] {
+                let pointer =
+                    format!("/services/{}/{pointer}", service.replace('~', "~0").replace('/', "~1"));
+                if let Some(words) = model.pointer_mut(&pointer) {
+                    self.mark_words(words, service);
+                }
             }
-            self.mark_words(&mut model["services"][service]["healthcheck"]["test"], service);
         }
     }
 

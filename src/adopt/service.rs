@@ -188,8 +188,11 @@ impl Import<'_> {
                 None,
             );
         }
-        let tag = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-        if tag.ends_with(":latest") || !(tag.contains(':') || image.contains('@')) {
+        let last = image.rsplit('/').next().unwrap_or_default();
+        if !last.contains([':', '@']) {
+            image.push_str(":latest");
+        }
+        if image.ends_with(":latest") {
             self.ledger.todo(format!("`{image}` has no version: `bundle lock` pins what it is on that day; a tag with a version says what that was"));
         }
         image
@@ -291,7 +294,7 @@ impl Import<'_> {
                 let parts: Vec<Part<'_>> = parts;
                 self.seal(draft, key, &parts, at);
             } else {
-                let renamed = self.hosts(&text, &draft.name);
+                let renamed = self.hosts(key, &text);
                 if renamed == text {
                     self.ledger.carried(at.clone());
                 } else {
@@ -340,7 +343,7 @@ impl Import<'_> {
             ));
             return;
         };
-        let text = self.hosts(&text, &draft.name);
+        let text = self.hosts(key, &text);
         for part in parts {
             if let Part::Secret(name) = part {
                 self.secrets.declare(name, &self.where_from(name), &draft.name);
@@ -415,7 +418,22 @@ impl Import<'_> {
                 self.ledger.carried(at);
                 continue;
             }
-            let Some((words, named, doubtful)) = words::shell(&self.secrets, value) else { continue };
+            let first =
+                value.as_array().and_then(|words| words.first()).and_then(Value::as_str).unwrap_or_default();
+            let shell =
+                words::shell(&self.secrets, value).filter(|_| key == "entrypoint" || !first.starts_with('-'));
+            let Some((words, named, doubtful)) = shell else {
+                self.ledger.left(
+                    at,
+                    "it has a secret in it, and begins with an option of a program that only the image knows",
+                    None,
+                );
+                self.ledger.todo(format!("the command of `{}` has a secret in it and was left out: write it as `[\"sh\", \"-c\", \"exec PROGRAM …\"]` with the secret as a variable from `[env_files]`", draft.old));
+                continue;
+            };
+            if key == "command" && !draft.known.state && draft.model["entrypoint"].is_null() {
+                self.ledger.todo(format!("`{}` gets its command from a shell now, because a secret stood in it: look whether the image's entrypoint runs whatever it is given", draft.old));
+            }
             self.ledger.changed(
                 at.clone(),
                 "a shell takes the secret from the environment: it stands in no command line of the bundle",
@@ -692,10 +710,18 @@ impl Import<'_> {
             ("networks", "fixed addresses on the droplet's networks"),
             ("pull_policy", "images are there before anything starts"),
             ("restart", "the activator restarts what is current"),
-            ("env_file", "what has secrets in it is put together on the droplet"),
-            ("profiles", "migrations are run by the switch"),
         ] {
             self.ledger.added(draft.at([key]), text, None);
+        }
+        if !draft.sealed.is_empty() {
+            self.ledger.added(
+                draft.at(["env_file"]),
+                "what has secrets in it is put together on the droplet",
+                None,
+            );
+        }
+        if matches!(self.roles.get(draft.old), Some(Role::Migrations(_))) {
+            self.ledger.added(draft.at(["profiles"]), "migrations are run by the switch", None);
         }
         for key in ["BUNDLE_ENVIRONMENT", "BUNDLE_RELEASE"] {
             self.ledger.added(
@@ -707,7 +733,11 @@ impl Import<'_> {
     }
 
     /// Host names in a value that are other names of services, written as those services are called.
-    fn hosts(&self, text: &str, _own: &str) -> String {
+    fn hosts(&self, key: &str, text: &str) -> String {
+        let upper = key.to_ascii_uppercase();
+        // A value that is nothing but a name is a host only where the variable says so: databases have names, too.
+        let names_host =
+            ["HOST", "ADDR", "SERVER", "ENDPOINT", "BROKER", "NODE"].iter().any(|word| upper.contains(word));
         let mut result = String::new();
         let mut rest = text;
         let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -716,9 +746,13 @@ impl Import<'_> {
             rest = &rest[start..];
             let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
             let (token, after) = rest.split_at(end);
-            let host_like = result.is_empty() && (after.is_empty() || after.starts_with([':', ',']))
-                || result.ends_with(['@', ','])
-                || result.ends_with("://");
+            let port =
+                after.strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            let alone = result.is_empty() && after.is_empty() && names_host;
+            let listed = (result.is_empty() || result.ends_with(','))
+                && (port || (names_host && after.starts_with(',')));
+            let in_url = result.ends_with('@') || result.ends_with("://");
+            let host_like = alone || listed || in_url;
             match self.aliases.get(token).filter(|_| host_like) {
                 Some(name) => result.push_str(name),
                 None => result.push_str(token),

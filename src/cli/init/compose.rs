@@ -229,15 +229,18 @@ impl Run<'_> {
             let _ = writeln!(text, "  {}:", Value::from(service.as_str()));
             let mut list = String::new();
             for (_, path) in env_files(raw).into_iter().filter(|(name, _)| name == service) {
+                let shown = |path: &Path| {
+                    path.strip_prefix(&self.request.directory).unwrap_or(path).display().to_string()
+                };
                 if path.contains('$') {
-                    notes.push(format!("the env file `{path}` of `{service}` is named by a variable and was not read: write its variables into `environment`"));
+                    notes.push(format!("the env file `{}` of `{service}` is named by a variable and was not read: write its variables into `environment`", shown(Path::new(&path))));
                     continue;
                 }
                 let found = example(Path::new(&path));
                 match &found {
                     Some(found) if *found == Path::new(&path) => {}
-                    Some(found) => notes.push(format!("`{path}` is not here: `{}` was read in its place; look at the values", found.display())),
-                    None => notes.push(format!("the env file `{path}` of `{service}` is not here: write its variables into `environment`, and what is secret into `[env_files]`")),
+                    Some(found) => notes.push(format!("`{}` is not here: `{}` was read in its place; look at the values", shown(Path::new(&path)), shown(found))),
+                    None => notes.push(format!("the env file `{}` of `{service}` is not here: write its variables into `environment`, and what is secret into `[env_files]`", shown(Path::new(&path)))),
                 }
                 if let Some(found) = found {
                     let _ = writeln!(list, "      - {}", Value::from(found.display().to_string()));
@@ -271,7 +274,7 @@ fn env_files(raw: &Value) -> Vec<(String, String)> {
         };
         listed.into_iter().filter_map(move |item| {
             let path = item["path"].as_str().or(item.as_str())?;
-            Some((name.clone(), path.to_owned()))
+            (item["required"] != false).then(|| (name.clone(), path.to_owned()))
         })
     });
     files.collect()
