@@ -46,6 +46,8 @@ pub(super) fn spec() -> Spec {
     ];
     let route = Route {
         service: name("backend"),
+        host: "bot.example.com".to_owned(),
+        path: "/".to_owned(),
         port: 8000,
         health: "/readyz".to_owned(),
         release_header: Some("X-Bundle-Release".to_owned()),
@@ -93,6 +95,7 @@ pub(super) fn spec() -> Spec {
         secrets: secrets.map(|(key, origin)| (key.parse().unwrap(), origin)).into(),
         switching: Switching { trial_seconds: 30, health_seconds: 60, drain_seconds: 30 },
         activator: None,
+        acme_ca: None,
     }
 }
 
@@ -174,6 +177,7 @@ fn postgres() -> Service {
         ("POSTGRES_PASSWORD_FILE".to_owned(), "/run/secrets/postgres_password".to_owned()),
         ("POSTGRES_USER".to_owned(), "app".to_owned()),
     ]);
+    service.compose.insert("mem_limit".to_owned(), json!("1280m"));
     service.compose.insert("shm_size".to_owned(), json!("256m"));
     service.compose.insert("stop_grace_period".to_owned(), json!("2m"));
     let healthcheck = json!({ "test": ["CMD", "pg_isready", "-q"], "interval": "5s", "retries": 12 });

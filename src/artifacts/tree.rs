@@ -15,8 +15,11 @@ pub struct Tree {
     entries: BTreeMap<(TreePath, Slots), Entry>,
     mounts: BTreeMap<ServiceName, Vec<ServiceMount>>,
     commands: BTreeMap<ServiceName, Vec<String>>,
+    suggestions: BTreeMap<ServiceName, serde_json::Map<String, serde_json::Value>>,
+    variables: BTreeMap<ServiceName, BTreeMap<String, String>>,
     secret_files: BTreeMap<String, SecretFile>,
     masks: BTreeMap<UnitName, Mask>,
+    packages: BTreeSet<String>,
     release: Option<Digest>,
 }
 
@@ -173,6 +176,16 @@ impl Tree {
         self.commands.insert(service.clone(), command);
     }
 
+    /// Gives a service one of Compose's keys, unless the profile does: what a kind knows of the image it configures.
+    pub fn suggest(&mut self, service: &ServiceName, key: &str, value: serde_json::Value) {
+        self.suggestions.entry(service.clone()).or_default().insert(key.to_owned(), value);
+    }
+
+    /// Gives a service a variable, unless the profile does.
+    pub fn variable(&mut self, service: &ServiceName, name: &str, value: &str) {
+        self.variables.entry(service.clone()).or_default().insert(name.to_owned(), value.to_owned());
+    }
+
     /// Has a file written into the secrets' ramfs, and says its absolute path. Saying the same twice is no harm.
     pub fn secret_file(&mut self, file: SecretFile) -> Result<String, RenderError> {
         let path = file.absolute();
@@ -190,6 +203,16 @@ impl Tree {
     /// The masked units.
     pub fn masks(&self) -> &BTreeMap<UnitName, Mask> {
         &self.masks
+    }
+
+    /// Has a package of the distribution installed with the first boot.
+    pub fn package(&mut self, name: &str) {
+        self.packages.insert(name.to_owned());
+    }
+
+    /// The packages that kinds ask for, in order of their names.
+    pub fn packages(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().map(String::as_str)
     }
 
     /// Records the release: the hash of the slot services' canonical model.
@@ -217,6 +240,19 @@ impl Tree {
     /// The command that a kind gave to `service`.
     pub fn command_of(&self, service: &ServiceName) -> Option<&[String]> {
         self.commands.get(service).map(Vec::as_slice)
+    }
+
+    /// Compose's keys that kinds gave to `service`.
+    pub fn suggestions_for(
+        &self,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = (&String, &serde_json::Value)> {
+        self.suggestions.get(service).into_iter().flatten()
+    }
+
+    /// The variables that kinds gave to `service`.
+    pub fn variables_for(&self, service: &ServiceName) -> impl Iterator<Item = (&String, &String)> {
+        self.variables.get(service).into_iter().flatten()
     }
 
     /// The files for the ramfs, in order of path.

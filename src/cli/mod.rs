@@ -17,6 +17,7 @@ mod first_boot;
 mod generations;
 mod hand_over;
 mod init;
+mod lint;
 mod lock;
 mod machine;
 mod places;
@@ -64,6 +65,8 @@ enum Command {
     Init(init::Arguments),
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
+    /// Say what is allowed in a profile and still probably wrong, or list everything that is looked for
+    Lint(lint::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
@@ -175,6 +178,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
         Command::Init(arguments) => init::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),

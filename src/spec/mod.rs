@@ -1,7 +1,7 @@
 //! What a machine should be, with nothing left open: the result of resolving a profile against its lock, and the only
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -44,6 +44,17 @@ pub struct Spec {
     pub switching: Switching,
     /// The program that activates the bundle on a fresh droplet, if the lock pins one.
     pub activator: Option<Activator>,
+    /// The certificates, in PEM, of the authorities that signed the certificate authority's own door, if `[certificates]`
+    /// names a file of them.
+    pub acme_ca: Option<String>,
+}
+
+impl Spec {
+    /// The host names that the machine answers to: its domain, and those of its routes.
+    pub fn hosts(&self) -> BTreeSet<&str> {
+        let routes = self.routes.values().map(|route| route.host.as_str());
+        routes.chain([self.domain.as_str()]).collect()
+    }
 }
 
 /// The registry through which the bundle reaches its machines.
@@ -200,6 +211,16 @@ pub struct EnvFile {
     pub values: BTreeMap<String, Template>,
 }
 
+/// What a service may take of the machine where its profile does not say.
+pub mod limits {
+    /// `mem_limit`, in MiB.
+    pub const MEMORY_MIB: u64 = 512;
+    /// `cpus`.
+    pub const CPUS: &str = "1.0";
+    /// `pids_limit`.
+    pub const PIDS: u32 = 256;
+}
+
 /// Fixed host numbers in the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -285,6 +306,10 @@ pub struct ProjectFile {
 pub struct Route {
     /// The slot service that answers.
     pub service: ServiceName,
+    /// The host name whose requests it gets, in lower case.
+    pub host: String,
+    /// The path below which it gets them: `/`, or whole segments without a slash at the end, as in `/api`.
+    pub path: String,
     /// Its port inside the container.
     pub port: u16,
     /// Its readiness path: 200 means ready.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::{SecretName, SecretOrigin, ServiceName};
-use crate::spec::{Hosts, Placement, Service, Spec};
+use crate::spec::{Hosts, Placement, Service, Spec, limits};
 
 use super::super::{Tree, env_files};
 
@@ -20,12 +20,22 @@ impl Model {
     /// What the profile says, what the other kinds say, and our defaults where neither does.
     pub(super) fn of(spec: &Spec, tree: &Tree, name: &ServiceName, service: &Service) -> Self {
         let mut keys = service.compose.clone();
+        // Equal to the memory: no swap, which would only make a slow service of a full one.
+        let memory =
+            keys.get("mem_limit").cloned().unwrap_or_else(|| json!(format!("{}m", limits::MEMORY_MIB)));
+        keys.entry("mem_limit").or_insert_with(|| memory.clone());
+        keys.entry("memswap_limit").or_insert(memory);
         let mut default = |key: &str, value: Value| {
             keys.entry(key).or_insert(value);
         };
-        default("cap_drop", json!(["ALL"]));
-        default("init", json!(true));
-        default("stop_grace_period", json!("30s"));
+        for (key, value) in tree.suggestions_for(name) {
+            default(key, value.clone());
+        }
+        // Docker takes either `cpus` or these.
+        let own_quota = ["cpu_quota", "cpu_period"].iter().any(|key| service.compose.contains_key(*key));
+        for (key, value) in hardened().into_iter().filter(|(key, _)| *key != "cpus" || !own_quota) {
+            default(key, value);
+        }
         if let Some(command) = tree.command_of(name) {
             default("command", json!(command));
         }
@@ -48,6 +58,11 @@ impl Model {
         model.no_new_privileges();
         model.labels_as_map();
         model.set("environment", json!(service.environment));
+        for (key, value) in
+            tree.variables_for(name).filter(|(key, _)| !service.environment.contains_key(*key))
+        {
+            model.environment(key, value.as_str());
+        }
         model.environment("BUNDLE_ENVIRONMENT", spec.environment.replace('$', "$$"));
         model.env_files(service);
         model.rules(spec, tree, name, service);
@@ -169,6 +184,30 @@ impl Model {
             }
         }
     }
+}
+
+/// What every service gets that neither its profile nor the kind that configures it says. No capability but the named
+/// ones, limits for processors and processes (memory has its own), a reaper of orphans, no core dumps, and time to end.
+///
+/// Logs go to the journal: it outlives the container, which every release replaces, and forgets by age. `docker logs` reads
+/// them from there. A journal that is slow loses lines rather than stop the service (Docker documentation, "Journald
+/// logging driver", "Configure the delivery mode of log messages").
+fn hardened() -> [(&'static str, Value); 7] {
+    [
+        ("cap_drop", json!(["ALL"])),
+        ("cpus", json!(limits::CPUS)),
+        ("init", json!(true)),
+        (
+            "logging",
+            json!({
+                "driver": "journald",
+                "options": { "max-buffer-size": "4m", "mode": "non-blocking", "tag": "{{.Name}}" },
+            }),
+        ),
+        ("pids_limit", json!(limits::PIDS)),
+        ("stop_grace_period", json!("30s")),
+        ("ulimits", json!({ "core": 0, "nofile": { "hard": 65536, "soft": 65536 } })),
+    ]
 }
 
 /// The profile's volumes and the bundle's mounts, in long syntax. `create_host_path` is off: Docker would make a missing
