@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) http: Option<(u16, &'static str)>,
     /// It brings a process manager that must be the first process.
     pub(crate) own_init: bool,
+    /// How much memory it needs at the least, where that is more than the bundle's default.
+    pub(crate) memory: Option<&'static str>,
     /// Why it is of no use behind the bundle's own proxy and firewall.
     pub(crate) needless: Option<&'static str>,
 }
@@ -44,6 +46,7 @@ const APP: Known = Known {
     from_file: FromFile::Never,
     http: None,
     own_init: false,
+    memory: None,
     needless: None,
 };
 const STATE: Known = Known { state: true, ..APP };
@@ -144,40 +147,46 @@ const IMAGES: &[Known] = &[
             "elasticsearch",
             "opensearchproject/opensearch",
             "opensearch",
+            "neo4j",
+            "cassandra",
+            "scylladb/scylla",
+            "kafka",
+            "cp-kafka",
+            "solr",
+            "mssql/server",
+            "milvus",
+            "redpanda",
+            "pulsar",
+            "arangodb",
+        ],
+        memory: Some("2g"),
+        ..STATE
+    },
+    Known {
+        names: &[
             "meilisearch",
             "typesense/typesense",
             "qdrant/qdrant",
             "qdrant",
             "weaviate",
-            "neo4j",
             "influxdb",
-            "cassandra",
-            "scylladb/scylla",
             "couchdb",
             "etcd",
             "zookeeper",
-            "kafka",
-            "cp-kafka",
             "cp-zookeeper",
             "nats",
             "eclipse-mosquitto",
             "cockroach",
-            "arangodb",
-            "solr",
             "surrealdb",
             "questdb",
             "rethinkdb",
             "firebird",
-            "mssql/server",
             "manticoresearch/manticore",
             "chromadb/chroma",
-            "milvus",
-            "redpanda",
             "victoria-metrics",
             "victoriametrics/victoria-metrics",
             "beanstalkd",
             "nsq",
-            "pulsar",
             "azure-sql-edge",
         ],
         ..STATE
@@ -238,14 +247,21 @@ const IMAGES: &[Known] = &[
         names: &["metabase/metabase"],
         from_file: FromFile::Never,
         http: Some((3000, "/api/health")),
+        memory: Some("2g"),
         ..APP
     },
-    Known { names: &["keycloak/keycloak", "keycloak"], http: Some((8080, "/health/ready")), ..APP },
+    Known {
+        names: &["keycloak/keycloak", "keycloak"],
+        http: Some((8080, "/health/ready")),
+        memory: Some("1g"),
+        ..APP
+    },
     Known { names: &["directus/directus"], http: Some((8055, "/server/ping")), ..APP },
     Known { names: &["umami-software/umami", "umami"], http: Some((3000, "/api/heartbeat")), ..APP },
     Known {
         names: &["plausible/community-edition", "plausible/analytics"],
         http: Some((8000, "/api/health")),
+        memory: Some("1g"),
         ..APP
     },
     Known {

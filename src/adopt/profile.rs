@@ -55,6 +55,9 @@ pub fn starter() -> BTreeMap<String, String> {
     files
 }
 
+/// Bytes that a service may use which does not say; images that need more say so.
+const DEFAULT: f64 = 512.0 * 1_048_576.0;
+
 /// Droplet sizes that are enough for a sum of memory, in MiB, and a number of CPUs.
 const SIZES: &[(u64, u64, &str)] = &[
     (2048, 1, "s-1vcpu-2gb"),
@@ -199,6 +202,8 @@ fn size(import: &Import<'_>) -> &'static str {
             _ => 0.0,
         };
         let limit = number(&service["mem_limit"]).max(number(&limits["memory"]));
+        // The bundle's own default where there is none.
+        let limit = if limit > 0.0 { limit } else { DEFAULT };
         let twice = if matches!(role, Role::Slot) { 2.0 } else { 1.0 };
         // Beyond 2^53 a float is not exact, and no droplet is near it.
         #[expect(

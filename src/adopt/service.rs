@@ -12,6 +12,7 @@ use super::roles::Role;
 use super::secrets::{Part, secret_name, template};
 use super::variables::is_secret;
 use super::{report, words};
+use crate::artifacts::compose;
 
 /// What root's entrypoints need to prepare directories and become somebody else. Docker gives fourteen by default.
 const ROOTS: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
@@ -219,6 +220,10 @@ impl Import<'_> {
         if value.is_null() {
             return;
         }
+        if self.is_ours(draft, key, value) {
+            self.ledger.carried(at);
+            return;
+        }
         if let Some((_, why)) = LEFT.iter().find(|(name, _)| *name == key) {
             self.ledger.left(at, *why, None);
             if key == "security_opt" {
@@ -273,6 +278,17 @@ impl Import<'_> {
                 draft.table.set(key, without_floats(value)).from(at.clone());
                 self.ledger.carried(at);
             }
+        }
+    }
+
+    /// Whether the bundle says the very same of this key.
+    fn is_ours(&self, draft: &Draft<'_>, key: &str, value: &Value) -> bool {
+        let state = self.roles.get(draft.old).is_some_and(Role::is_state);
+        match key {
+            "restart" => value == if state { "unless-stopped" } else { "no" },
+            "security_opt" => *value == json!(["no-new-privileges:true"]),
+            "pull_policy" => value == "never",
+            _ => false,
         }
     }
 
@@ -526,6 +542,11 @@ impl Import<'_> {
                 table.insert(self.names[other.as_str()].clone(), json!({ "condition": condition }));
                 let renamed = self.names[other.as_str()] != *other || !mine.is_state();
                 if renamed {
+                    for slot in ["blue", "green"] {
+                        let called = format!("{}-{slot}", self.names[other.as_str()]);
+                        let called = draft.at(["depends_on", &called]);
+                        self.ledger.added(called, "the other service as it is called in the slot", None);
+                    }
                     self.ledger.changed(at.clone(), "as it is called in the slot", None);
                 } else {
                     self.ledger.carried(at.clone());
@@ -676,32 +697,23 @@ impl Import<'_> {
                 }
             }
         }
-        if !said("init") {
-            if draft.known.own_init {
-                self.ledger.added(
-                    draft.at(["init"]),
-                    "it brings a process manager that must be the first process",
-                    None,
-                );
-                draft.table.set("init", false);
-            } else {
-                self.ledger.added(
-                    draft.at(["init"]),
-                    "a small first process reaps children and passes signals on",
-                    Some("`init = false`"),
-                );
-            }
-        }
-        if !said("stop_grace_period") {
+        if draft.known.own_init && !said("init") {
             self.ledger.added(
-                draft.at(["stop_grace_period"]),
-                "30 seconds to stop, where Docker has 10",
-                Some("`stop_grace_period = \"10s\"`"),
+                draft.at(["init"]),
+                "it brings a process manager that must be the first process",
+                None,
+            );
+            draft.table.set("init", false);
+        }
+        if let Some(memory) = draft.known.memory.filter(|_| !draft.table.has("mem_limit")) {
+            draft.table.set("mem_limit", memory).note("A guess: it is known to need some.");
+            self.ledger.added(
+                draft.at(["mem_limit"]),
+                format!("{memory}: a guess, because it is known to need some"),
+                Some("write what it needs"),
             );
         }
-        if !said("mem_limit") && draft.model["deploy"]["resources"]["limits"]["memory"].is_null() {
-            self.ledger.todo("services without `mem_limit` can take the memory of all others: give each one, `bundle check` names them".to_owned());
-        }
+        self.defaults(draft);
         for (key, text) in [
             ("security_opt", "`no-new-privileges`: no program in it gains rights by set-user-ID bits"),
             ("container_name", "containers are called by service and slot"),
@@ -711,7 +723,9 @@ impl Import<'_> {
             ("pull_policy", "images are there before anything starts"),
             ("restart", "the activator restarts what is current"),
         ] {
-            self.ledger.added(draft.at([key]), text, None);
+            if !self.is_ours(draft, key, &draft.model[key]) {
+                self.ledger.added(draft.at([key]), text, None);
+            }
         }
         if !draft.sealed.is_empty() {
             self.ledger.added(
@@ -729,6 +743,47 @@ impl Import<'_> {
                 "tells the service its environment and release",
                 None,
             );
+        }
+    }
+
+    /// The bundle's defaults, where neither the Compose file nor this import says otherwise.
+    fn defaults(&mut self, draft: &Draft<'_>) {
+        for (key, value) in compose::defaults() {
+            // A log driver of the Compose file's stays behind, and this is what takes its place.
+            let said = draft.table.has(key) || (key != "logging" && !draft.model[key].is_null());
+            let quota = key == "cpus" && (draft.table.has("cpu_quota") || draft.table.has("cpu_period"));
+            if said || quota || key == "cap_drop" {
+                continue;
+            }
+            let shown = report::plain(&value);
+            let (text, undo) = match key {
+                "cpus" => {
+                    (format!("at most {shown} processors"), "`cpus` with another number; `0` is no limit")
+                }
+                "init" => (
+                    "a small first process reaps children and passes signals on".to_owned(),
+                    "`init = false`",
+                ),
+                "logging" => (
+                    "logs go to the journal, within limits".to_owned(),
+                    "read them with `journalctl` or `docker logs`",
+                ),
+                "mem_limit" => (format!("at most {shown} of memory"), "`mem_limit` with what it needs"),
+                "memswap_limit" => {
+                    ("no swap: equal to `mem_limit`".to_owned(), "`memswap_limit` with more than `mem_limit`")
+                }
+                "pids_limit" => {
+                    (format!("at most {shown} processes and threads"), "`pids_limit` with what it needs")
+                }
+                "stop_grace_period" => {
+                    (format!("{shown} to stop, where Docker has 10s"), "`stop_grace_period = \"10s\"`")
+                }
+                "ulimits" => {
+                    (format!("limits of open files, and no core dumps: {shown}"), "`ulimits` with its own")
+                }
+                _ => (format!("the bundle's default: {shown}"), "write the key with another value"),
+            };
+            self.ledger.added(draft.at([key]), text, Some(undo));
         }
     }
 
