@@ -16,6 +16,7 @@ mod deploy;
 mod first_boot;
 mod generations;
 mod hand_over;
+mod init;
 mod lint;
 mod lock;
 mod machine;
@@ -62,6 +63,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first profile: a small one, or one made of a Compose project
+    Init(init::Arguments),
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
     /// Print the JSON Schema of a profile, by which editors complete and check it
@@ -179,6 +182,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
+        Command::Init(arguments) => init::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
         Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
         Command::Lint(arguments) => lint::run(context, &arguments),

@@ -314,7 +314,7 @@ impl Diagnostics {
             elements.push(origin.into());
         }
         if let Some(from) = self.layer(item) {
-            elements.push(Level::NOTE.message(normalize_untrusted_str(&from)).into());
+            elements.push(Level::NOTE.message(printable(&from)).into());
         }
         elements.extend(item.help.iter().map(|text| Level::HELP.message(printable(text)).into()));
         let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
