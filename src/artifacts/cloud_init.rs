@@ -1,6 +1,6 @@
 //! `cloud-init/user-data`: what a fresh droplet is given.
 //!
-//! The header `#cloud-config` and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
+//! The line `#cloud-config`, a comment, and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
 //! program, `cloud-init/bootstrap.sh`, which installs the packages, fetches the activator by digest and hands over.
 //! cloud-init installs nothing itself: it would try once, and a mirror that is not there yet would be the end. It has two
 //! blanks, because a bundle cannot contain its own digest; [`fill`] fills them.
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::format::shell::Assignments;
 use super::format::{self, Refused};
-use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables};
+use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables, tree};
 use crate::model::{Digest, Slot};
 use crate::spec::{DockerRepository, OsRelease, Registry, Spec};
 
@@ -69,6 +69,8 @@ impl Artifact for CloudInit {
             "--config-file",
             "{}",
         ]);
+        // Its first line says what it is; the header is the second.
+        let entry = entry.bare();
         tree.insert(entry).map(drop)
     }
 }
@@ -110,7 +112,7 @@ fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Resul
         "ssh_pwauth": false,
         "write_files": files,
     });
-    Ok(format!("#cloud-config\n{}\n", format::json::ascii(&document)?))
+    Ok(format!("#cloud-config\n{}{}\n", tree::header(&spec.name), format::json::ascii(&document)?))
 }
 
 /// An entry of `write_files`. The mode is a string, quoted: a number would be read as a decimal one; the owner is root,
@@ -198,7 +200,8 @@ mod tests {
     }
 
     fn written(user_data: &str) -> Vec<(String, String)> {
-        let json = user_data.strip_prefix("#cloud-config\n").unwrap();
+        let (header, json) = user_data.strip_prefix("#cloud-config\n").unwrap().split_once('\n').unwrap();
+        assert!(header.starts_with("# ") && header.contains("`production`"), "{header}");
         let document: Value = serde_json::from_str(json).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let files = document["write_files"].as_array().unwrap();

@@ -86,6 +86,7 @@ fn secrets(name: &ServiceName, service: &Service, tree: &mut Tree) -> Result<(),
             path: literal::path(&format!("{name}/{secret}"))?,
             source: SecretSource::Value(secret.clone()),
             owner: literal::owner(service),
+            link: None,
         })?;
         tree.mount(name, super::ServiceMount { source, target: format!("/run/secrets/{secret}") });
     }

@@ -33,6 +33,7 @@ impl Artifact for Docker {
             "--validate",
             "--config-file={}",
         ]);
+        let entry = entry.bare();
         tree.insert(entry).map(drop)
     }
 }

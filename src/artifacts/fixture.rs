@@ -64,6 +64,7 @@ pub(super) fn spec() -> Spec {
     Spec {
         name: "production".parse().unwrap(),
         environment: "production".to_owned(),
+        env_files: BTreeMap::new(),
         domain: "bot.example.com".to_owned(),
         registry: Some(Registry {
             repository: "registry.example.com/team/marketplace".to_owned(),
@@ -109,7 +110,7 @@ pub(super) fn render_with(spec: &Spec, from: &str, to: &str) -> Tree {
     let text = if from.is_empty() { TABLES.to_owned() } else { TABLES.replace(from, to) };
     // What `Kind::parse` takes lives as long as the program.
     let text: &'static str = text.leak();
-    let mut tree = Tree::default();
+    let mut tree = Tree::new(&spec.name);
     for kind in KINDS {
         let mut document = DeTable::parse(text).unwrap().into_inner();
         let table = kind.table.and_then(|name| document.remove(name));
@@ -155,6 +156,7 @@ fn plain(image: PinnedImage, placement: Placement, hosts: [u16; 3], uid: u32) ->
         user: Some(User { uid, gid: uid }),
         secrets: Vec::new(),
         environment: BTreeMap::new(),
+        env_files: Vec::new(),
         volumes: Vec::new(),
         depends_on: BTreeMap::new(),
         compose: serde_json::Map::new(),

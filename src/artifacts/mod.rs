@@ -5,6 +5,7 @@
 pub mod cloud_init;
 pub mod compose;
 pub mod docker;
+pub mod env_files;
 #[cfg(test)]
 mod fixture;
 mod format;
@@ -41,6 +42,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<haproxy::Proxy>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
+    Kind::of::<env_files::EnvFiles>(),
     Kind::of::<compose::Compose>(),
     Kind::of::<manifest::Manifest>(),
 ];

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Check, Digest, Mask, Mode, OnChange, SecretFile, ServiceName, Slot, Slots, StorePath, TreePath, Unit,
-    UnitName,
+    Check, Digest, Mask, Mode, OnChange, ProfileName, SecretFile, ServiceName, Slot, Slots, StorePath,
+    TreePath, Unit, UnitName,
 };
 
 /// All files of a bundle, and what renderers tell each other: a config file's kind says where it is mounted, the
 /// compose kind, which comes last, mounts it.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
+    header: Option<String>,
     entries: BTreeMap<(TreePath, Slots), Entry>,
     mounts: BTreeMap<ServiceName, Vec<ServiceMount>>,
     commands: BTreeMap<ServiceName, Vec<String>>,
@@ -40,6 +41,9 @@ pub struct Entry {
     pub on_change: Vec<OnChange>,
     /// If it is a systemd unit: what the activator does with it.
     pub unit: Option<Unit>,
+    /// Whether it begins with the tree's header. Every syntax that we write takes `#` for a comment; JSON has none, and
+    /// some files' first line means something.
+    pub headed: bool,
 }
 
 /// A file of the bundle mounted into a service, read-only, by its store path.
@@ -76,7 +80,7 @@ pub enum RenderError {
 }
 
 impl Entry {
-    /// A read-only text file that stands in both views, with nothing more to say about it.
+    /// A read-only text file that stands in both views, begins with the header, and has nothing more to say about it.
     pub fn text(kind: &'static str, path: TreePath, content: String) -> Self {
         Self {
             kind,
@@ -87,7 +91,15 @@ impl Entry {
             check: None,
             on_change: Vec::new(),
             unit: None,
+            headed: true,
         }
+    }
+
+    /// Has no header: its syntax knows no comments, or its first line means something.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.headed = false;
+        self
     }
 
     /// Stands only in this slot's view.
@@ -124,9 +136,22 @@ impl Entry {
     }
 }
 
+/// The first line of what is written for `profile`.
+pub(super) fn header(profile: &ProfileName) -> String {
+    format!("# Written by bundle from the profile `{profile}`: change that, not this file.\n")
+}
+
 impl Tree {
+    /// A tree whose files say which profile they come from.
+    pub fn new(profile: &ProfileName) -> Self {
+        Self { header: Some(header(profile)), ..Self::default() }
+    }
+
     /// Adds a file and says where it will live.
-    pub fn insert(&mut self, entry: Entry) -> Result<StorePath, RenderError> {
+    pub fn insert(&mut self, mut entry: Entry) -> Result<StorePath, RenderError> {
+        if let Some(header) = self.header.as_ref().filter(|_| entry.headed) {
+            entry.content.splice(0..0, header.bytes());
+        }
         let taken = |slots| self.entries.contains_key(&(entry.path.clone(), slots));
         let collides = match entry.slots {
             Slots::Both => [Slots::Both, Slots::Blue, Slots::Green].into_iter().any(taken),

@@ -13,7 +13,7 @@ use crate::profile::{Resolved, Sources, check, load};
 /// A profile on the command line.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ProfileArgument {
-    /// `production` for `profiles/production.toml`, or a path
+    /// `production` for `profiles/production.toml`, `shop/staging` for `profiles/shop/staging.toml`, or a path to a file
     #[arg(value_name = "PROFILE")]
     pub(super) profile: String,
 }
@@ -22,8 +22,7 @@ impl ProfileArgument {
     /// The profile's file.
     pub(super) fn path(&self) -> String {
         let name = &self.profile;
-        let is_path =
-            name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "toml");
+        let is_path = Path::new(name).extension().is_some_and(|extension| extension == "toml");
         if is_path { name.clone() } else { format!("profiles/{name}.toml") }
     }
 

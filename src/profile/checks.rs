@@ -8,6 +8,7 @@ use crate::model::{SecretName, ServiceName};
 
 use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
+use super::env_files;
 use super::read::unknown;
 use super::registry;
 use super::schema::Profile;
@@ -21,6 +22,7 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     routes(profile, faults);
     secrets(profile, faults);
     template_circles(profile, faults);
+    env_files::check(profile, faults);
     dependencies(profile, faults);
     image_names(profile, faults);
     memory(profile, faults);
@@ -116,7 +118,8 @@ fn secrets(profile: &Profile, faults: &mut Diagnostics) {
     let from_services = profile.services.values().flat_map(|service| &service.secrets);
     let from_services = from_services.map(|name| (name.get_ref(), name.span()));
     let from_templates = profile.secrets.values().flat_map(|secret| &secret.references);
-    let from_templates = from_templates.map(|(name, span)| (name, span.clone()));
+    let from_env_files = profile.env_files.values().flat_map(|placed| &placed.references);
+    let from_templates = from_templates.chain(from_env_files).map(|(name, span)| (name, span.clone()));
     let from_registry = profile
         .registry
         .iter()
@@ -150,6 +153,9 @@ pub(crate) fn unused_secrets(profile: &Profile, table: &Table<'_>, faults: &mut 
     );
     used.extend(
         profile.secrets.values().flat_map(|secret| &secret.references).map(|(name, _)| name.as_str()),
+    );
+    used.extend(
+        profile.env_files.values().flat_map(|placed| &placed.references).map(|(name, _)| name.as_str()),
     );
     let login = profile.registry.as_ref().and_then(|placed| placed.registry.login.as_ref());
     used.extend(login.map(|login| login.token.as_str()));

@@ -8,6 +8,7 @@ mod compose_keys;
 mod compose_value;
 mod diagnostics;
 mod droplet;
+mod env_files;
 mod load;
 mod lock;
 mod merge;

@@ -8,6 +8,7 @@ use crate::spec::{Hosts, Networks, PinnedImage, Placement, Service, Spec};
 
 use super::checks;
 use super::diagnostics::Diagnostics;
+use super::env_files;
 use super::lock::{Lock, Pin, fits_placement};
 use super::merge::merge;
 use super::schema::Profile;
@@ -31,7 +32,7 @@ pub struct Resolved {
 impl Resolved {
     /// Renders every kind.
     pub fn render(&self) -> Result<Tree, RenderError> {
-        let mut tree = Tree::default();
+        let mut tree = Tree::new(&self.spec.name);
         for kind in &self.kinds {
             kind.render(&self.spec, &mut tree)?;
         }
@@ -92,6 +93,7 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
         routes: profile.routes.iter().map(|(name, placed)| (name.clone(), placed.route.clone())).collect(),
         migrations: profile.migrations.as_ref().map(|name| name.get_ref().clone()),
         secrets: profile.secrets.iter().map(|(name, secret)| (name.clone(), secret.origin.clone())).collect(),
+        env_files: env_files::resolved(profile),
         switching: profile.switching.clone(),
         activator: lock.activator().cloned(),
     })
@@ -120,6 +122,7 @@ fn services(
             user: service.user,
             secrets: service.secrets.iter().map(|secret| secret.get_ref().clone()).collect(),
             environment: service.environment.clone(),
+            env_files: service.env_files.iter().map(|name| name.get_ref().clone()).collect(),
             volumes: service.volumes.clone(),
             depends_on: service
                 .depends_on

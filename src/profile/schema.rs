@@ -10,6 +10,7 @@ use crate::spec::{DockerRepository, Droplet, Route, Switching};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
+use super::env_files::{self, PlacedEnvFile};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::registry::{self, PlacedRegistry};
@@ -40,6 +41,7 @@ pub struct Profile {
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) routes: BTreeMap<RouteName, PlacedRoute>,
     pub(crate) secrets: BTreeMap<SecretName, Secret>,
+    pub(crate) env_files: BTreeMap<String, PlacedEnvFile>,
     pub(crate) switching: Switching,
 }
 
@@ -108,6 +110,7 @@ impl Profile {
             each(&mut top, "routes", route).into_iter().filter_map(|(name, route)| Some((name, route?)));
         let routes = routes.collect();
         let secrets = each(&mut top, "secrets", secret);
+        let env_files = each::<String, _>(&mut top, "env_files", env_files::read);
         let switching = switching(top.table("switch"), top.faults);
         let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
         top.finish_with("key or table", &tables);
@@ -129,6 +132,7 @@ impl Profile {
             services,
             routes,
             secrets,
+            env_files,
             switching,
         }
     }

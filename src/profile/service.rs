@@ -27,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) user: Option<User>,
     pub(crate) secrets: Vec<Spanned<SecretName>>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) env_files: Vec<Spanned<String>>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) depends_on: BTreeMap<ServiceName, Spanned<String>>,
     /// `mem_limit` in bytes; `None` if there is none, zero if what there is has been reported.
@@ -50,6 +51,7 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
         user: None,
         secrets: secrets(&mut fields),
         environment: environment(&mut fields),
+        env_files: env_files(&mut fields),
         volumes: volumes(&mut fields),
         depends_on: depends_on(&mut fields),
         memory: table
@@ -164,6 +166,15 @@ fn environment(fields: &mut Fields<'_, '_>) -> BTreeMap<String, String> {
         environment.insert(key, text);
     }
     environment
+}
+
+/// One name or a list of them.
+fn env_files(fields: &mut Fields<'_, '_>) -> Vec<Spanned<String>> {
+    match fields.get("env_file") {
+        Some(value) if value.get_ref().is_str() => fields.string("env_file").into_iter().collect(),
+        Some(_) => fields.list("env_file"),
+        None => Vec::new(),
+    }
 }
 
 fn volumes(fields: &mut Fields<'_, '_>) -> Vec<Volume> {

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, User,
+    Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
 };
 
 /// Everything that the artifact kinds share. What only one kind knows (Redis' memory, say) stays in that kind's table.
@@ -36,6 +36,8 @@ pub struct Spec {
     pub migrations: Option<ServiceName>,
     /// Every secret, by name. No values.
     pub secrets: BTreeMap<SecretName, SecretOrigin>,
+    /// The files of variables, by name; one that is an absolute path is also found there.
+    pub env_files: BTreeMap<String, EnvFile>,
     /// How a switch behaves.
     pub switching: Switching,
     /// The program that activates the bundle on a fresh droplet, if the lock pins one.
@@ -179,6 +181,8 @@ pub struct Service {
     pub secrets: Vec<SecretName>,
     /// `environment`.
     pub environment: BTreeMap<String, String>,
+    /// `env_file`: names in [`Spec::env_files`].
+    pub env_files: Vec<String>,
     /// `volumes`.
     pub volumes: Vec<Volume>,
     /// `depends_on`, with Compose's conditions. Only services of the same placement.
@@ -195,6 +199,13 @@ pub mod limits {
     pub const CPUS: &str = "1.0";
     /// `pids_limit`.
     pub const PIDS: u32 = 256;
+}
+
+/// A file of variables, put together on the droplet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvFile {
+    /// The values by variable, with the secrets that they name.
+    pub values: BTreeMap<String, Template>,
 }
 
 /// Fixed host numbers in the networks.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{SecretName, SecretOrigin, ServiceName};
 use crate::spec::{Hosts, Placement, Service, Spec, limits};
 
-use super::super::Tree;
+use super::super::{Tree, env_files};
 
 /// A service in Compose's terms, before it is known where it runs.
 #[derive(Debug, Clone)]
@@ -64,6 +64,7 @@ impl Model {
             model.environment(key, value.as_str());
         }
         model.environment("BUNDLE_ENVIRONMENT", spec.environment.replace('$', "$$"));
+        model.env_files(service);
         model.rules(spec, tree, name, service);
         let volumes = volumes(tree, name, service);
         if !volumes.is_empty() {
@@ -140,6 +141,15 @@ impl Model {
         }
     }
 
+    /// Where Compose finds the variables when it makes the container. Not `required`: Compose is asked whether the file is
+    /// sound before the activator has written them, which it does before it starts anything.
+    fn env_files(&mut self, service: &Service) {
+        let file = |name: &String| json!({ "path": env_files::path(name), "required": false });
+        if !service.env_files.is_empty() {
+            self.set("env_file", json!(service.env_files.iter().map(file).collect::<Vec<_>>()));
+        }
+    }
+
     /// Compose takes labels as a list of `key=value` too; ours go into a map.
     fn labels_as_map(&mut self) {
         let Some(Value::Array(labels)) = self.keys.get("labels") else { return };
@@ -167,7 +177,8 @@ impl Model {
         }
         let mounts = tree.mounts(name);
         for file in tree.secret_files() {
-            let mounted = mounts.iter().any(|mount| mount.source == file.absolute());
+            let read = service.env_files.iter().any(|name| env_files::path(name) == file.absolute());
+            let mounted = read || mounts.iter().any(|mount| mount.source == file.absolute());
             if let (true, crate::model::SecretSource::Template(path)) = (mounted, &file.source) {
                 self.label(&format!("bundle.template.{}", file.path.name()), path.hash().to_string());
             }

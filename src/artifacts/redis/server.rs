@@ -221,11 +221,13 @@ impl Table {
             self.conf(server, self.version(server, service)).map_err(|refused| refused.at(server.conf))?;
         let conf = tree.insert(Entry::text(server.kind, literal::path(server.conf)?, conf))?;
         let acl = users::template(&self.lines()).map_err(|refused| refused.at(server.acl))?;
-        let acl = tree.insert(Entry::text(server.kind, literal::path(server.acl)?, acl))?;
+        // The servers read no comments in it (redis.io, "ACL").
+        let acl = tree.insert(Entry::text(server.kind, literal::path(server.acl)?, acl).bare())?;
         let acl = tree.secret_file(SecretFile {
             path: literal::path(&format!("{}/users.acl", self.service))?,
             source: SecretSource::Template(acl),
             owner: literal::owner(service),
+            link: None,
         })?;
         let mount = |source, target: &str| ServiceMount { source, target: target.to_owned() };
         tree.mount(&self.service, mount(conf.absolute(), server.conf_in_container));
@@ -313,6 +315,7 @@ impl Table {
                 path: literal::path(&format!("{name}/{}", user.password))?,
                 source: SecretSource::Value(user.password.clone()),
                 owner: literal::owner(service),
+                link: None,
             })?;
             let target = format!("/run/secrets/{}", user.password);
             tree.mount(name, ServiceMount { source, target });
