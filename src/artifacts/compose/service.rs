@@ -206,7 +206,7 @@ fn hardened() -> [(&'static str, Value); 7] {
         ),
         ("pids_limit", json!(limits::PIDS)),
         ("stop_grace_period", json!("30s")),
-        ("ulimits", json!({ "core": 0, "nofile": { "hard": 65536, "soft": 65536 } })),
+        ("ulimits", json!({ "core": 0 })),
     ]
 }
 
