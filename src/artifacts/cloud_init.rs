@@ -57,7 +57,7 @@ impl Artifact for CloudInit {
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
         let Some(registry) = &spec.registry else { return Ok(()) };
         let ground = tree.get(nftables::GROUND, Slot::Blue).map(|entry| entry.content.clone());
-        let text = user_data(spec, registry, ground).map_err(|refused| refused.at(PATH))?;
+        let text = user_data(spec, registry, ground, tree).map_err(|refused| refused.at(PATH))?;
         if text.len() > LIMIT {
             let reason =
                 format!("{} bytes are more than the {LIMIT} that a droplet's user-data may have", text.len());
@@ -80,10 +80,15 @@ pub fn fill(user_data: &str, bundle: Digest, activator: Digest) -> String {
     user_data.replace(BUNDLE_BLANK, &bundle.to_string()).replace(ACTIVATOR_BLANK, &activator.to_string())
 }
 
-fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Result<String, Refused> {
+fn user_data(
+    spec: &Spec,
+    registry: &Registry,
+    ground: Option<Vec<u8>>,
+    tree: &Tree,
+) -> Result<String, Refused> {
     let mut files = Vec::new();
     // Docker reads it when it starts for the first time.
-    files.push(file("/etc/docker/daemon.json", "0644", &docker::settings()?));
+    files.push(file("/etc/docker/daemon.json", "0644", &docker_settings(tree)?));
     if let Some(ca) = &registry.ca {
         let hosts: BTreeSet<&str> = [&*registry.repository, registry.activator_repository()].map(host).into();
         files
@@ -98,7 +103,7 @@ fn user_data(spec: &Spec, registry: &Registry, ground: Option<Vec<u8>>) -> Resul
         ));
     }
     files.push(file("/etc/bundle/registry.toml", "0644", &registry_toml(registry)?));
-    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry)?));
+    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry, tree)?));
     if let Some(ground) = ground {
         let ground = String::from_utf8(ground).map_err(|error| Refused(error.to_string()))?;
         files.push(file("/etc/bundle/ground.nft", "0644", &ground));
@@ -121,8 +126,15 @@ fn file(path: &str, permissions: &str, content: &str) -> Value {
     json!({ "path": path, "owner": "root:root", "permissions": permissions, "content": content })
 }
 
+/// Docker's own settings, as the kind `docker` has rendered them.
+fn docker_settings(tree: &Tree) -> Result<String, Refused> {
+    let entry = tree.get(docker::PATH, Slot::Blue);
+    let content = entry.map(|entry| entry.content.clone()).unwrap_or_default();
+    String::from_utf8(content).map_err(|error| Refused(error.to_string()))
+}
+
 /// What the bootstrap reads: how long it waits, in seconds, and what differs between machines.
-fn settings(spec: &Spec, registry: &Registry) -> Result<String, Refused> {
+fn settings(spec: &Spec, registry: &Registry, tree: &Tree) -> Result<String, Refused> {
     let repository = registry.activator_repository();
     let name = repository.split_once('/').map_or("", |(_, name)| name);
     // Docker Hub's registry has another name than its images.
@@ -133,8 +145,11 @@ fn settings(spec: &Spec, registry: &Registry) -> Result<String, Refused> {
         .set("activator", ACTIVATOR_BLANK)?
         .set("host", host)?
         .set("name", name)?
-        .set("programs", PROGRAMS)?
-        .set("packages", &packages(spec)?.join(" "))?
+        .set(
+            "programs",
+            &[PROGRAMS, if tree.packages().any(|name| name == "lego") { " lego" } else { "" }].concat(),
+        )?
+        .set("packages", &packages(spec, tree)?.join(" "))?
         .comment("Seconds between two tries, at first and at most, and how long each step is tried.")
         .set("first_pause", "2")?
         .set("longest_pause", "60")?
@@ -174,9 +189,9 @@ fn sources(docker: &DockerRepository, release: OsRelease) -> Result<String, Refu
     ))
 }
 
-/// Docker, Compose v2, the proxy, the firewall, and what the script needs.
-fn packages(spec: &Spec) -> Result<Vec<&'static str>, Refused> {
-    let docker: &[&str] = match (&spec.docker_repository, spec.droplet.release) {
+/// Docker, Compose v2, the proxy, the firewall, what the script needs, and what other kinds ask for.
+fn packages<'t>(spec: &Spec, tree: &'t Tree) -> Result<Vec<&'t str>, Refused> {
+    let docker: &[&'static str] = match (&spec.docker_repository, spec.droplet.release) {
         (Some(_), _) => &["containerd.io", "docker-ce", "docker-ce-cli", "docker-compose-plugin"],
         (None, OsRelease::Debian13) => &["docker-cli", "docker-compose", "docker.io"],
         (None, OsRelease::Ubuntu2404) => &["docker-compose-v2", "docker.io"],
@@ -184,7 +199,9 @@ fn packages(spec: &Spec) -> Result<Vec<&'static str>, Refused> {
             return Err(Refused("Debian 12 has no Compose v2 of its own".to_owned()));
         }
     };
-    Ok([&["ca-certificates", "curl"], docker, &["haproxy", "nftables"]].concat())
+    let mut packages = [&["ca-certificates", "curl"], docker, &["haproxy", "nftables"]].concat();
+    packages.extend(tree.packages().filter(|package| !packages.contains(package)).collect::<Vec<_>>());
+    Ok(packages)
 }
 
 #[cfg(test)]

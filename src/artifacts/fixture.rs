@@ -46,6 +46,8 @@ pub(super) fn spec() -> Spec {
     ];
     let route = Route {
         service: name("backend"),
+        host: "bot.example.com".to_owned(),
+        path: "/".to_owned(),
         port: 8000,
         health: "/readyz".to_owned(),
         release_header: Some("X-Bundle-Release".to_owned()),
@@ -65,6 +67,7 @@ pub(super) fn spec() -> Spec {
         name: "production".parse().unwrap(),
         environment: "production".to_owned(),
         env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "bot.example.com".to_owned(),
         registry: Some(Registry {
             repository: "registry.example.com/team/marketplace".to_owned(),
@@ -92,6 +95,7 @@ pub(super) fn spec() -> Spec {
         secrets: secrets.map(|(key, origin)| (key.parse().unwrap(), origin)).into(),
         switching: Switching { trial_seconds: 30, health_seconds: 60, drain_seconds: 30 },
         activator: None,
+        acme_ca: None,
     }
 }
 

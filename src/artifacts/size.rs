@@ -17,7 +17,7 @@ pub struct Size(u64);
 pub struct ParseSizeError(String);
 
 impl Size {
-    /// The amount of so many bytes.
+    /// This many bytes.
     pub const fn of_bytes(bytes: u64) -> Self {
         Self(bytes)
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::format::Refused;
 use super::format::unit::{Arg, UnitFile};
-use super::{Artifact, Entry, RenderError, Section, Tree, haproxy, literal, nftables};
+use super::{Artifact, Entry, RenderError, Section, Tree, certificates, haproxy, literal, nftables};
 use crate::model::{Mask, PROGRAM, Slot, Unit};
 use crate::spec::Spec;
 
@@ -42,6 +42,10 @@ impl Artifact for Systemd {
             insert(tree, "bundle-haproxy.service", proxy, "multi-user.target", true)?;
             tree.mask(literal::unit("haproxy.service")?, Mask { stop: true });
         }
+        if tree.get(certificates::PATH, Slot::Blue).is_some() {
+            insert(tree, "bundle-certificates.service", certificates::service, None, false)?;
+            insert(tree, "bundle-certificates.timer", certificates::timer, "timers.target", true)?;
+        }
         Ok(())
     }
 }
@@ -51,13 +55,14 @@ fn insert(
     tree: &mut Tree,
     name: &str,
     write: Write,
-    wanted_by: &str,
+    wanted_by: impl Into<Option<&'static str>>,
     start: bool,
 ) -> Result<(), RenderError> {
     let path = format!("etc/systemd/system/{name}");
     let mut file = UnitFile::default();
     write(&mut file).map_err(|refused| refused.at(&path))?;
-    let unit = Unit { wanted_by: vec![literal::unit(wanted_by)?], start };
+    let unit =
+        Unit { wanted_by: wanted_by.into().map(literal::unit).transpose()?.into_iter().collect(), start };
     let entry = Entry::text(Systemd::KIND, literal::path(&path)?, file.finish())
         .check(&["systemd-analyze", "verify", "--recursive-errors=no", "{}"])
         .unit(unit);
@@ -166,9 +171,9 @@ fn proxy(unit: &mut UnitFile) -> Result<(), Refused> {
 const RULESET: &str = "/var/lib/bundle/current/nftables/bundle.nft";
 const CONFIG: &str = "/var/lib/bundle/current/haproxy/haproxy.cfg";
 
-/// What neither of the two needs (systemd.exec(5)). `MemoryDenyWriteExecute=` holds because the proxy's configuration has
+/// What none of them needs (systemd.exec(5)). `MemoryDenyWriteExecute=` holds because the proxy's configuration has
 /// no regular expression, whose compiler would need it.
-const SANDBOX: &[&str] = &[
+pub(super) const SANDBOX: &[&str] = &[
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
     "ProtectHome=yes",

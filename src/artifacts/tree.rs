@@ -19,6 +19,7 @@ pub struct Tree {
     variables: BTreeMap<ServiceName, BTreeMap<String, String>>,
     secret_files: BTreeMap<String, SecretFile>,
     masks: BTreeMap<UnitName, Mask>,
+    packages: BTreeSet<String>,
     release: Option<Digest>,
 }
 
@@ -202,6 +203,16 @@ impl Tree {
     /// The masked units.
     pub fn masks(&self) -> &BTreeMap<UnitName, Mask> {
         &self.masks
+    }
+
+    /// Has a package of the distribution installed with the first boot.
+    pub fn package(&mut self, name: &str) {
+        self.packages.insert(name.to_owned());
+    }
+
+    /// The packages that kinds ask for, in order of their names.
+    pub fn packages(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().map(String::as_str)
     }
 
     /// Records the release: the hash of the slot services' canonical model.

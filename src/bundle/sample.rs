@@ -34,6 +34,7 @@ pub(crate) fn spec() -> Spec {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
         env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "shop.example".to_owned(),
         registry: None,
         docker_repository: None,
@@ -59,6 +60,8 @@ pub(crate) fn spec() -> Spec {
             "web".parse().unwrap(),
             Route {
                 service: "web".parse().unwrap(),
+                host: "shop.example".to_owned(),
+                path: "/".to_owned(),
                 port: 8000,
                 health: "/health".to_owned(),
                 release_header: None,
@@ -71,6 +74,7 @@ pub(crate) fn spec() -> Spec {
         )]),
         switching: Switching { trial_seconds: 30, health_seconds: 120, drain_seconds: 10 },
         activator: None,
+        acme_ca: None,
     }
 }
 

@@ -104,23 +104,16 @@ fn is_variable(key: &str) -> bool {
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Checks that services and files find each other.
+/// Checks that services find the files that they name.
 pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     let known: BTreeSet<&str> = profile.env_files.keys().map(String::as_str).collect();
-    let mut used = BTreeSet::new();
     for service in profile.services.values() {
         for name in &service.env_files {
-            used.insert(name.get_ref().as_str());
             if !known.contains(name.get_ref().as_str()) {
                 let message = format!("there is no `[env_files.{}]`", key_text(name.get_ref()));
                 unknown(faults, name.span(), &message, name.get_ref(), &known);
             }
         }
-    }
-    for (name, placed) in profile.env_files.iter().filter(|(name, _)| !used.contains(name.as_str())) {
-        faults
-            .warning(placed.span.clone(), format!("nobody reads the env file `{name}`"))
-            .help("name it in the `env_file` of a service, or take it out");
     }
 }
 

@@ -123,7 +123,7 @@ impl Store {
             ("generations", 0o755),
             ("staging", 0o700),
             ("secrets", 0o700),
-            ("certs", 0o750),
+            ("certs", 0o770),
         ] {
             durable::make_dir(&self.at(path), mode)?;
         }

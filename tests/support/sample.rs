@@ -13,6 +13,7 @@ pub fn bundle(text: &str) -> Bundle {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
         env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "shop.example".to_owned(),
         registry: None,
         docker_repository: None,
@@ -35,6 +36,7 @@ pub fn bundle(text: &str) -> Bundle {
         secrets: BTreeMap::new(),
         switching: Switching { trial_seconds: 30, health_seconds: 120, drain_seconds: 10 },
         activator: None,
+        acme_ca: None,
     };
     let mut tree = Tree::default();
     for (path, text) in

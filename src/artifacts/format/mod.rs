@@ -7,6 +7,7 @@ pub(super) mod nft;
 pub(super) mod nginx;
 pub(super) mod postgres;
 pub(super) mod redis;
+pub(super) mod settings;
 pub(super) mod shell;
 pub(super) mod unit;
 pub(super) mod yaml;
