@@ -319,7 +319,7 @@ mod tests {
                      headers = { Server = 'x', X-A = '$host', 'X A' = '' }";
         let mut seen = at(wrong);
         seen.sort();
-        let mut expected = expected.map(|at| at.to_vec());
+        let mut expected = expected.map(<[&str]>::to_vec);
         expected.sort();
         assert_eq!(seen, expected);
     }

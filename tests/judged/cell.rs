@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::laid::Laid;
 
 /// Generous: what is waited for takes seconds.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Who runs, and with what.
 pub(crate) struct Cell {

@@ -24,12 +24,14 @@ impl Laid {
     /// Lays down the profile `name` among the files of `profiles`, with `more` laid over it.
     pub(crate) fn over(profiles: &Path, name: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let copies = dir.path().join("profiles");
-        let copied = Command::new("cp").arg("-r").arg(profiles).arg(&copies).status().unwrap();
+        let own = dir.path().join("profiles");
+        let copied = Command::new("cp").arg("-r").arg(profiles).arg(&own).status().unwrap();
         assert!(copied.success(), "cp {}: {copied}", profiles.display());
-        fs::write(copies.join("judged.toml"), format!("extends = \"{name}.toml\"\n{more}")).unwrap();
+        let profile = own.join(name).with_file_name("judged.toml");
+        let extended = name.rsplit('/').next().unwrap();
+        fs::write(&profile, format!("extends = \"{extended}.toml\"\n{more}")).unwrap();
         let laid = Self { dir };
-        laid.bundle(&["build", copies.join("judged.toml").to_str().unwrap()], "");
+        laid.bundle(&["build", profile.to_str().unwrap()], "");
         let layout = format!("oci:{}/var/cache/bundle/layout", laid.root().display());
         let shown: Value = serde_json::from_str(&laid.bundle(&["show", &layout, "--json"], "")).unwrap();
         let secrets = shown["manifest"]["secrets"].as_object().unwrap();
