@@ -8,10 +8,12 @@ use annotate_snippets::{
 };
 use serde::Serialize;
 
+use super::merge::way;
 use super::source::{Sources, Span};
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing can be built.
     Error,
@@ -39,6 +41,7 @@ pub struct Diagnostic {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The file, as it was given.
+    #[serde(rename = "file")]
     pub path: String,
     /// The line, from 1; `None` if the finding is about the file as a whole.
     pub line: Option<usize>,
@@ -46,6 +49,39 @@ pub struct Place {
     pub column: Option<usize>,
 }
 
+/// A finding as data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where it begins.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The line in which it ends, from 1.
+    pub end_line: Option<usize>,
+    /// The column behind its end, from 1.
+    pub end_column: Option<usize>,
+    /// What is said at the place itself.
+    pub label: Option<String>,
+    /// The files by which the one came in that it is in: the profile first, that one last.
+    pub way: Vec<String>,
+    /// Other places that explain it.
+    pub also: Vec<Also>,
+    /// What to do about it.
+    pub help: Vec<String>,
+}
+
+/// A place that explains a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Also {
+    /// Where it begins.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What it has to do with the finding.
+    pub label: String,
+}
 /// A text without end helps nobody, and takes as long to write.
 const MOST_SHOWN: usize = 100;
 
@@ -54,6 +90,9 @@ const MOST_SHOWN: usize = 100;
 pub struct Diagnostics {
     sources: Sources,
     items: Vec<Diagnostic>,
+    /// Every key that was asked for, by the table's name in messages: what the schema must describe.
+    #[cfg(test)]
+    pub(crate) asked: std::collections::BTreeMap<String, std::collections::BTreeSet<&'static str>>,
 }
 
 impl Diagnostic {
@@ -132,7 +171,12 @@ impl Diagnostic {
 
 impl Diagnostics {
     pub(crate) fn new(sources: &Sources) -> Self {
-        Self { sources: sources.clone(), items: Vec::new() }
+        Self {
+            sources: sources.clone(),
+            items: Vec::new(),
+            #[cfg(test)]
+            asked: std::collections::BTreeMap::new(),
+        }
     }
 
     fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {
@@ -214,18 +258,9 @@ impl Diagnostics {
     /// Where a finding of these points to.
     pub fn place(&self, item: &Diagnostic) -> Option<Place> {
         if let Some(path) = &item.file {
-            return Some(Place { path: path.clone(), line: None, column: None });
+            return Some(Place::of_file(path));
         }
-        let (span, _) = item.labels.first()?;
-        let source = self.sources.at(span.start)?;
-        let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
-        let before = &source.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |line| line + 1);
-        Some(Place {
-            path: source.path.clone(),
-            line: Some(before.matches('\n').count() + 1),
-            column: Some(before[line_start..].chars().count() + 1),
-        })
+        place_of(&self.sources, &item.labels.first()?.0)
     }
 
     /// The text for people, an empty line between two findings. Without `colour` it is plain ASCII around the
@@ -269,6 +304,9 @@ impl Diagnostics {
             }
             elements.push(origin.into());
         }
+        if let Some(from) = self.layer(item) {
+            elements.push(Level::NOTE.message(normalize_untrusted_str(&from)).into());
+        }
         elements
             .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
         let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
@@ -276,6 +314,62 @@ impl Diagnostics {
         // The renderer makes C0 and bidirectional controls visible, but leaves C1, which terminals obey too.
         let text = text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}");
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The file that a finding is in, if it came in by `extends`, and how it did.
+    fn layer(&self, item: &Diagnostic) -> Option<String> {
+        let way = self.way(item);
+        let (file, above) = way.split_last()?;
+        let (profile, between) = above.split_first()?;
+        let mut text = format!("this is in `{file}`, which `{profile}` extends");
+        for (nth, file) in between.iter().enumerate() {
+            let lead = if nth == 0 { "by way of" } else { "and" };
+            text = format!("{text} {lead} `{file}`");
+        }
+        Some(text)
+    }
+
+    /// The files by which the one came in that a finding is in: the profile first, that one last. Empty for the lock
+    /// and other files that no profile extends.
+    pub fn way(&self, item: &Diagnostic) -> Vec<String> {
+        let file = match (&item.file, item.labels.first()) {
+            (Some(file), _) => file.clone(),
+            (None, Some((span, _))) => match self.sources.at(span.start) {
+                Some(source) => source.path.clone(),
+                None => return Vec::new(),
+            },
+            (None, None) => return Vec::new(),
+        };
+        way(&self.sources, &file)
+    }
+
+    /// The findings as data, for programs.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.iter()
+            .map(|item| {
+                let place = self.place(item).unwrap_or_else(|| Place::of_file(self.sources.root()));
+                let end =
+                    item.labels.first().and_then(|(span, _)| place_of(&self.sources, &(span.end..span.end)));
+                let (main, others) = item
+                    .labels
+                    .split_first()
+                    .map_or((None, [].as_slice()), |(main, others)| (Some(main), others));
+                let also = others.iter().filter_map(|(span, text)| {
+                    Some(Also { place: place_of(&self.sources, span)?, label: text.clone() })
+                });
+                Finding {
+                    severity: item.severity,
+                    message: item.message.clone(),
+                    end_line: end.as_ref().and_then(|end| end.line),
+                    end_column: end.as_ref().and_then(|end| end.column),
+                    place,
+                    label: main.map(|(_, text)| text.clone()).filter(|text| !text.is_empty()),
+                    way: self.way(item),
+                    also: also.collect(),
+                    help: item.help.clone(),
+                }
+            })
+            .collect()
     }
 
     /// One excerpt for each file, the main label's first.
@@ -297,6 +391,26 @@ impl Diagnostics {
             files.insert(at, (source.start, snippet.annotation(annotation)));
         }
         files.into_iter().map(|(_, snippet)| snippet).collect()
+    }
+}
+
+/// Where a span begins.
+pub(crate) fn place_of(sources: &Sources, span: &Span) -> Option<Place> {
+    let source = sources.at(span.start)?;
+    let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
+    let before = &source.text[..at];
+    let line_start = before.rfind('\n').map_or(0, |line| line + 1);
+    Some(Place {
+        path: source.path.clone(),
+        line: Some(before.matches('\n').count() + 1),
+        column: Some(before[line_start..].chars().count() + 1),
+    })
+}
+
+impl Place {
+    /// A file as a whole.
+    pub(crate) fn of_file(path: &str) -> Self {
+        Self { path: path.to_owned(), line: None, column: None }
     }
 }
 

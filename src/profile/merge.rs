@@ -28,6 +28,28 @@ pub(crate) fn parents(source: &Source) -> Vec<String> {
     extends(&table, &mut |_| ()).iter().map(|parent| resolve_path(&source.path, parent.get_ref())).collect()
 }
 
+/// The files by which `file` came in: the profile first, `file` last. Empty if it did not come in by `extends`.
+pub(crate) fn way(sources: &Sources, file: &str) -> Vec<String> {
+    let mut ways = vec![vec![sources.root().to_owned()]];
+    let mut seen = vec![sources.root().to_owned()];
+    // The shortest way first: a file may come in by several.
+    let mut nth = 0;
+    while let Some(way) = ways.get(nth).cloned() {
+        nth += 1;
+        let Some(source) = way.last().and_then(|last| sources.source(last)) else { continue };
+        if source.path == file {
+            return way;
+        }
+        for parent in parents(source) {
+            if !seen.contains(&parent) {
+                seen.push(parent.clone());
+                ways.push([way.clone(), vec![parent]].concat());
+            }
+        }
+    }
+    Vec::new()
+}
+
 /// The value of `extends`, which may be a string or a list of strings; what is neither goes to `wrong`.
 fn extends<'t>(table: &'t Table<'_>, wrong: &mut dyn FnMut(&Spanned<DeValue<'_>>)) -> Vec<Spanned<&'t str>> {
     let Some(value) = table.get("extends") else { return Vec::new() };

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::format::Refused;
 use crate::model::SecretName;
 
 /// One user, `[redis.users.NAME]` or `[valkey.users.NAME]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::artifacts) struct User {
     /// The secret that is the user's password.
+    #[schemars(example = &"jobs_password")]
     password: SecretName,
     /// Patterns of the keys that it may read and write, as in `jobs:*`. Default: none.
     #[serde(default)]
@@ -23,6 +25,7 @@ pub(in crate::artifacts) struct User {
     #[serde(default)]
     channels: Vec<String>,
     /// What it may do, in the servers' own rules and their order: `+@read`, `-@dangerous`, `+config|get`.
+    #[schemars(example = ["+@read", "+@connection"])]
     commands: Vec<String>,
 }
 
