@@ -84,7 +84,8 @@ impl Artifact for Certificates {
         }
         let url = self.directory();
         let rest = url.strip_prefix("https://").unwrap_or_default();
-        if rest.is_empty() || !rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/[]?=&%".contains(&b)) {
+        if rest.is_empty() || !rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/[]?=&%".contains(&b))
+        {
             let hint = "write `production`, `staging`, or an address that begins with `https://`".to_owned();
             let message = format!("`{}` is not the directory of an authority", self.directory);
             problems.push(literal::problem("directory", message, Some(hint)));
@@ -102,7 +103,11 @@ impl Artifact for Certificates {
         }
         if self.names.as_ref().is_some_and(Vec::is_empty) {
             let hint = Some("leave `names` out, and it means all of them".to_owned());
-            problems.push(literal::problem("names", "there is no name to have a certificate for".to_owned(), hint));
+            problems.push(literal::problem(
+                "names",
+                "there is no name to have a certificate for".to_owned(),
+                hint,
+            ));
         }
         if spec.routes.is_empty() {
             let message = "without a route there is nobody who could show a certificate".to_owned();

@@ -275,9 +275,7 @@ impl Proxy {
             "ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
         );
         config.own(match spec.droplet.release {
-            OsRelease::Debian13 => {
-                "ssl-default-bind-curves X25519MLKEM768:X25519:prime256v1:secp384r1"
-            }
+            OsRelease::Debian13 => "ssl-default-bind-curves X25519MLKEM768:X25519:prime256v1:secp384r1",
             OsRelease::Debian12 | OsRelease::Ubuntu2404 => {
                 "ssl-default-bind-curves X25519:prime256v1:secp384r1"
             }
@@ -393,9 +391,10 @@ mod tests {
             ("hooks", "bot.example.com", "/api/hooks"),
             ("shop", "shop.example.com", "/"),
         ]);
-        let proxy: Proxy =
-            toml::from_str("balancer = '10.0.0.0/8'\nbalancer_health_port = 8404\nhosts.'shop.example.com'.min_tls = '1.2'")
-                .unwrap();
+        let proxy: Proxy = toml::from_str(
+            "balancer = '10.0.0.0/8'\nbalancer_health_port = 8404\nhosts.'shop.example.com'.min_tls = '1.2'",
+        )
+        .unwrap();
         assert_eq!(proxy.check(&spec), []);
         let text = proxy.config(&spec, Slot::Blue, "/list", true).unwrap();
         insta::assert_snapshot!("several_routes.cfg", text);
@@ -409,7 +408,10 @@ mod tests {
         let all = config(&Proxy::default(), &routes(&[("all", "bot.example.com", "/")])).unwrap();
         assert!(!all.contains("nowhere"), "{all}");
         let domain = config(&Proxy::default(), &routes(&[("all", "shop.example.com", "/")])).unwrap();
-        assert!(domain.contains("default_backend bundle:nowhere\n"), "the domain itself has no route: {domain}");
+        assert!(
+            domain.contains("default_backend bundle:nowhere\n"),
+            "the domain itself has no route: {domain}"
+        );
     }
 
     #[test]

@@ -61,7 +61,8 @@ fn insert(
     let path = format!("etc/systemd/system/{name}");
     let mut file = UnitFile::default();
     write(&mut file).map_err(|refused| refused.at(&path))?;
-    let unit = Unit { wanted_by: wanted_by.into().map(literal::unit).transpose()?.into_iter().collect(), start };
+    let unit =
+        Unit { wanted_by: wanted_by.into().map(literal::unit).transpose()?.into_iter().collect(), start };
     let entry = Entry::text(Systemd::KIND, literal::path(&path)?, file.finish())
         .check(&["systemd-analyze", "verify", "--recursive-errors=no", "{}"])
         .unit(unit);

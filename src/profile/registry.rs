@@ -31,7 +31,8 @@ pub(crate) fn files(source: &Source) -> Vec<String> {
         }
         Some(resolve_path(&source.path, value.get_ref().as_str()?))
     };
-    let named: [&[&str]; 3] = [&["registry", "ca"], &["docker", "repository", "key"], &["certificates", "ca"]];
+    let named: [&[&str]; 3] =
+        [&["registry", "ca"], &["docker", "repository", "key"], &["certificates", "ca"]];
     named.into_iter().filter_map(find).collect()
 }
 
@@ -143,10 +144,7 @@ fn certificates(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<Stri
     let shown = path.get_ref();
     if text.contains(PRIVATE) {
         let message = format!("`{shown}` has a private key");
-        return wrong(
-            message,
-            "its key stays with the authority: name a file that has certificates only",
-        );
+        return wrong(message, "its key stays with the authority: name a file that has certificates only");
     }
     let mut found = String::new();
     for (nth, block) in text.split(BEGIN).skip(1).enumerate() {

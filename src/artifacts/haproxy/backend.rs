@@ -1,8 +1,8 @@
 //! What is behind the doors: a backend for each route, one for the certificate authority's question, and one for nothing.
 
+use super::super::certificates;
 use super::super::format::Refused;
 use super::super::format::haproxy::{Config, Word, format, raw, text};
-use super::super::certificates;
 use super::private_health_path;
 use crate::model::{RouteName, Slot};
 use crate::spec::{Networks, Route, Service, Spec};

@@ -178,9 +178,11 @@ impl Proxy {
                 config.line(&to(&[]))?;
             } else {
                 // Whole segments: `/api` and what is below it, and not `/apikeys`.
-                config
-                    .line(&to(&[raw("{ path -m str"), text(&route.path), raw("}")]))?
-                    .line(&to(&[raw("{ path -m beg"), text(&format!("{}/", route.path)), raw("}")]))?;
+                config.line(&to(&[raw("{ path -m str"), text(&route.path), raw("}")]))?.line(&to(&[
+                    raw("{ path -m beg"),
+                    text(&format!("{}/", route.path)),
+                    raw("}"),
+                ]))?;
             }
         }
         if leads_nowhere(spec) {
