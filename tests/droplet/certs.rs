@@ -112,7 +112,7 @@ fn what_serves_on_443_is_what_the_machine_says_that_serves() {
     put(&site, &issued(-2));
     reload(&site);
     let said = certs(&site);
-    assert!(notes(&said).contains("the certificate ended on") && said["serves"]["expired"] == true, "{said}");
+    assert!(notes(&said).contains("ended on") && said["serves"]["expired"] == true, "{said}");
     println!("{}", site.bundle(&["certs"]).out);
     let status = site.bundle(&["status"]).out;
     assert!(status.contains("healthy") && status.contains("ended on"), "no release mends that: {status}");
