@@ -78,9 +78,9 @@ in_a_room! {
             drop(stream.read_to_string(&mut said));
             said
         };
-        assert!(ask(BALANCER).starts_with("HTTP/1.0 200"), "{}", ask(BALANCER));
+        assert!(ask(BALANCER).starts_with("HTTP/1.1 200"), "{}", ask(BALANCER));
         assert_eq!(ask(CLIENT), "", "it is nobody else's");
         crate::site::runtime("disable server hook/blue");
-        assert!(ask(BALANCER).starts_with("HTTP/1.0 503"), "{}", ask(BALANCER));
+        assert!(ask(BALANCER).starts_with("HTTP/1.1 503"), "{}", ask(BALANCER));
     }
 }

@@ -47,9 +47,7 @@ fn furnish() {
         std::fs::create_dir_all(directory).unwrap();
         sh(&format!("mount -t tmpfs -o mode=755 none {directory}"));
     }
-    sh(
-        "chown haproxy:haproxy /run/bundle-haproxy && ip link set lo up",
-    );
+    sh("chown haproxy:haproxy /run/bundle-haproxy && ip link set lo up");
 }
 
 /// An address that this room's machine has: who connects to it comes from it.

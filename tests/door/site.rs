@@ -1,5 +1,6 @@
 //! A site: a profile, built and laid down by the program, its door open, and servers where its containers would be.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -91,31 +92,26 @@ impl Site {
     /// With these lines after the profile.
     pub(crate) fn open(more: &str) -> Self {
         let manifest = lay_down(more);
-        let mut site = Self { haproxy: start(), blue: Vec::new(), green: Vec::new(), routes: Vec::new() };
+        let (mut blue, mut green) = (Vec::new(), Vec::new());
         let routes = manifest["routes"].as_object().unwrap();
-        for slot in ["blue", "green"] {
-            let mut places: Vec<(String, String)> = routes
-                .values()
-                .map(|route| {
-                    let port = route["port"].as_u64().unwrap();
-                    (
-                        route["service"].as_str().unwrap().to_owned(),
-                        format!("{}:{port}", route[slot].as_str().unwrap()),
-                    )
-                })
-                .collect();
-            places.sort();
-            places.dedup();
-            for (service, place) in places {
+        for (slot, backends) in [("blue", &mut blue), ("green", &mut green)] {
+            let place = |route: &Value| {
+                let port = route["port"].as_u64().unwrap();
+                (
+                    route["service"].as_str().unwrap().to_owned(),
+                    format!("{}:{port}", route[slot].as_str().unwrap()),
+                )
+            };
+            for (service, place) in routes.values().map(place).collect::<BTreeSet<_>>() {
                 address(place.split_once(':').unwrap().0);
-                let backend = Backend::start(&place, &service, slot);
-                if slot == "blue" { site.blue.push(backend) } else { site.green.push(backend) }
+                backends.push(Backend::start(&place, &service, slot));
             }
         }
-        site.routes = routes.keys().map(|name| name.parse().unwrap()).collect();
         for place in [CLIENT, OTHER] {
             address(place);
         }
+        let routes = routes.keys().map(|name| name.parse().unwrap()).collect();
+        let site = Self { haproxy: start(), blue, green, routes };
         let end = Instant::now() + Duration::from_secs(30);
         let up = |name: &RouteName| runtime(&format!("show stat {name} 4 -1")).contains(",UP,");
         while !site.routes.iter().all(up) {
