@@ -28,30 +28,20 @@ pub struct Order<'a> {
 impl Order<'_> {
     /// Obtains a certificate with a new key, as one text in PEM: the chain, then the key.
     pub fn obtain(&self) -> Result<String, HostError> {
-        let Self { email, directory, ca, listen, name, home } = *self;
-        let home_text = home.to_string_lossy();
-        let ca = ca.map(|ca| format!("LEGO_CA_CERTIFICATES={ca}"));
-        let options = [
-            "lego",
-            "--accept-tos",
-            "--email",
-            email,
-            "--server",
-            directory,
-            "--path",
-            &home_text,
-            "--domains",
-            name,
-            "--http",
-            "--http.port",
-            listen,
-            "run",
-        ];
-        let run = Program::new("env")
-            .args(ca.as_deref().into_iter().chain(options))
-            .limit(Duration::from_mins(5))
-            .run();
-        run.map_err(|error| {
+        let Self { name, home, .. } = *self;
+        let forgotten = |error: &HostError| error.cause.contains("acme:error:accountDoesNotExist");
+        let made = match self.run() {
+            // An authority that has forgotten us is told again who we are.
+            Err(error) if forgotten(&error) => {
+                let accounts = home.join("accounts");
+                fs::remove_dir_all(&accounts).map_err(|error| {
+                    HostError::new(format!("removing `{}`", accounts.display()), error.to_string())
+                })?;
+                self.run()
+            }
+            made => made,
+        };
+        made.map_err(|error| {
             HostError::new(format!("obtaining a certificate for `{name}` with lego"), in_short(&error))
         })?;
         let read = |extension: &str| {
@@ -67,6 +57,19 @@ impl Order<'_> {
         let (chain, key) = (read("crt")?, read("key")?);
         Ok(joined(&[&chain, &key]))
     }
+
+    fn run(&self) -> Result<String, HostError> {
+        let Self { email, directory, ca, listen, name, home } = *self;
+        let home = home.to_string_lossy();
+        let ca = ca.map(|ca| format!("LEGO_CA_CERTIFICATES={ca}"));
+        #[rustfmt::skip]
+        let options = [
+            "lego", "--accept-tos", "--email", email, "--server", directory, "--path", &home, "--domains", name,
+            "--http", "--http.port", listen, "run",
+        ];
+        let all = ca.as_deref().into_iter().chain(options);
+        Program::new("env").args(all).limit(Duration::from_mins(5)).run()
+    }
 }
 
 /// Texts in PEM as one, without empty lines: on HAProxy's socket one ends the text.
@@ -80,9 +83,22 @@ fn in_short(error: &HostError) -> String {
     if error.cause.contains("env: ") && error.cause.contains("No such file") {
         return "there is no `lego` on this machine: `apt-get install lego`".to_owned();
     }
-    let dated = |line: &&str| line.starts_with("20") && line.contains(" [INFO] ");
-    let lines: Vec<&str> = error.cause.lines().filter(|line| !dated(line)).map(str::trim).collect();
-    lines.join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+    let said = error.cause.split_once("exit status: 1: ").map_or(error.cause.as_str(), |(_, said)| said);
+    let of_note = |line: &&str| {
+        !["[INFO]", "No key found for account", "Saved key to"].iter().any(|start| line.starts_with(start))
+    };
+    let lines: Vec<&str> = said.lines().map(undated).filter(of_note).collect();
+    let short = lines.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    if short.is_empty() { error.cause.clone() } else { short }
+}
+
+/// A line of lego's log without `2026/11/21 17:00:00 ` before it: the journal has the time.
+fn undated(line: &str) -> &str {
+    let stamp = |b: u8| b.is_ascii_digit() || b"/: ".contains(&b);
+    match line.split_at_checked(20) {
+        Some((date, rest)) if date.bytes().all(stamp) => rest,
+        _ => line.trim(),
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +111,11 @@ mod tests {
                     2026/11/21 17:00:01 Could not obtain certificates:\n\terror: one or more domains had a problem:\n\
                     [a.test] acme: error: 400 :: urn:ietf:params:acme:error:connection :: refused\n";
         let short = in_short(&HostError::new("`env lego`", said));
-        assert!(short.contains("acme:error:connection :: refused"), "{short}");
+        assert_eq!(
+            short,
+            "Could not obtain certificates: error: one or more domains had a problem: [a.test] acme: error: 400 :: \
+             urn:ietf:params:acme:error:connection :: refused"
+        );
         let none = HostError::new(
             "`env lego`",
             "ended with exit status: 127: env: 'lego': No such file or directory",

@@ -156,10 +156,15 @@ impl Drop for Site {
     }
 }
 
+/// Where the profile is.
+pub(crate) fn project() -> String {
+    format!("{BUILT}/project/profiles")
+}
+
 /// Builds the profile and lays it down as on a droplet; gives its manifest.
 fn lay_down(more: &str) -> Value {
     needs("haproxy");
-    let project = format!("{BUILT}/project/profiles");
+    let project = project();
     fs::create_dir_all(&project).unwrap();
     fs::create_dir_all(format!("{BUILT}/etc")).unwrap();
     fs::copy("/etc/passwd", format!("{BUILT}/etc/passwd")).unwrap();
