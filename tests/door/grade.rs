@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use bundle::host::show_certificate;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -24,8 +25,10 @@ in_a_room! {
         fs::write(format!("{DIRECTORY}/ca.pem"), root.pem()).unwrap();
         let key = KeyPair::generate().unwrap();
         let mut wanted = CertificateParams::new([HOOK.to_owned()]).unwrap();
-        wanted.not_before = rcgen::date_time_ymd(2026, 1, 1);
-        wanted.not_after = rcgen::date_time_ymd(2026, 12, 31);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let (epoch, day) = (rcgen::date_time_ymd(1970, 1, 1), Duration::from_secs(86_400));
+        wanted.not_before = epoch + now - day;
+        wanted.not_after = epoch + now + 89 * day;
         let made = wanted.signed_by(&key, &Issuer::new(itself, authority)).unwrap();
         let pem = format!("{}{}{}", made.pem(), root.pem(), key.serialize_pem());
         show_certificate(&format!("/var/lib/bundle/certs/{HOOK}.pem"), &pem, || Ok(())).unwrap();
