@@ -121,6 +121,7 @@ impl Artifact for Certificates {
         if spec.routes.is_empty() {
             return Ok(());
         }
+        tree.package("lego");
         let ca = match (&self.ca, &spec.acme_ca) {
             (Some(_), Some(text)) => {
                 Some(tree.insert(Entry::text(Self::KIND, literal::path(CA)?, text.clone()))?.absolute())

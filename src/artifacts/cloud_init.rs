@@ -1,6 +1,6 @@
 //! `cloud-init/user-data`: what a fresh droplet is given.
 //!
-//! The header `#cloud-config` and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
+//! The line `#cloud-config`, a comment, and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
 //! program, `cloud-init/bootstrap.sh`, which installs the packages, fetches the activator by digest and hands over.
 //! cloud-init installs nothing itself: it would try once, and a mirror that is not there yet would be the end. It has two
 //! blanks, because a bundle cannot contain its own digest; [`fill`] fills them.
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::format::shell::Assignments;
 use super::format::{self, Refused};
-use super::{Artifact, Entry, RenderError, Section, Tree, certificates, docker, literal, nftables};
+use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables, tree};
 use crate::model::{Digest, Slot};
 use crate::spec::{DockerRepository, OsRelease, Registry, Spec};
 
@@ -57,8 +57,7 @@ impl Artifact for CloudInit {
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
         let Some(registry) = &spec.registry else { return Ok(()) };
         let ground = tree.get(nftables::GROUND, Slot::Blue).map(|entry| entry.content.clone());
-        let acme = tree.get(certificates::PATH, Slot::Blue).is_some();
-        let text = user_data(spec, registry, ground, acme).map_err(|refused| refused.at(PATH))?;
+        let text = user_data(spec, registry, ground, tree).map_err(|refused| refused.at(PATH))?;
         if text.len() > LIMIT {
             let reason =
                 format!("{} bytes are more than the {LIMIT} that a droplet's user-data may have", text.len());
@@ -70,6 +69,8 @@ impl Artifact for CloudInit {
             "--config-file",
             "{}",
         ]);
+        // Its first line says what it is; the header is the second.
+        let entry = entry.bare();
         tree.insert(entry).map(drop)
     }
 }
@@ -83,11 +84,11 @@ fn user_data(
     spec: &Spec,
     registry: &Registry,
     ground: Option<Vec<u8>>,
-    acme: bool,
+    tree: &Tree,
 ) -> Result<String, Refused> {
     let mut files = Vec::new();
     // Docker reads it when it starts for the first time.
-    files.push(file("/etc/docker/daemon.json", "0644", &docker::settings()?));
+    files.push(file("/etc/docker/daemon.json", "0644", &docker_settings(tree)?));
     if let Some(ca) = &registry.ca {
         let hosts: BTreeSet<&str> = [&*registry.repository, registry.activator_repository()].map(host).into();
         files
@@ -102,7 +103,7 @@ fn user_data(
         ));
     }
     files.push(file("/etc/bundle/registry.toml", "0644", &registry_toml(registry)?));
-    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry, acme)?));
+    files.push(file("/etc/bundle/bootstrap.conf", "0644", &settings(spec, registry, tree)?));
     if let Some(ground) = ground {
         let ground = String::from_utf8(ground).map_err(|error| Refused(error.to_string()))?;
         files.push(file("/etc/bundle/ground.nft", "0644", &ground));
@@ -116,7 +117,7 @@ fn user_data(
         "ssh_pwauth": false,
         "write_files": files,
     });
-    Ok(format!("#cloud-config\n{}\n", format::json::ascii(&document)?))
+    Ok(format!("#cloud-config\n{}{}\n", tree::header(&spec.name), format::json::ascii(&document)?))
 }
 
 /// An entry of `write_files`. The mode is a string, quoted: a number would be read as a decimal one; the owner is root,
@@ -125,8 +126,15 @@ fn file(path: &str, permissions: &str, content: &str) -> Value {
     json!({ "path": path, "owner": "root:root", "permissions": permissions, "content": content })
 }
 
+/// Docker's own settings, as the kind `docker` has rendered them.
+fn docker_settings(tree: &Tree) -> Result<String, Refused> {
+    let entry = tree.get(docker::PATH, Slot::Blue);
+    let content = entry.map(|entry| entry.content.clone()).unwrap_or_default();
+    String::from_utf8(content).map_err(|error| Refused(error.to_string()))
+}
+
 /// What the bootstrap reads: how long it waits, in seconds, and what differs between machines.
-fn settings(spec: &Spec, registry: &Registry, acme: bool) -> Result<String, Refused> {
+fn settings(spec: &Spec, registry: &Registry, tree: &Tree) -> Result<String, Refused> {
     let repository = registry.activator_repository();
     let name = repository.split_once('/').map_or("", |(_, name)| name);
     // Docker Hub's registry has another name than its images.
@@ -137,8 +145,11 @@ fn settings(spec: &Spec, registry: &Registry, acme: bool) -> Result<String, Refu
         .set("activator", ACTIVATOR_BLANK)?
         .set("host", host)?
         .set("name", name)?
-        .set("programs", &[PROGRAMS, if acme { " lego" } else { "" }].concat())?
-        .set("packages", &packages(spec, acme)?.join(" "))?
+        .set(
+            "programs",
+            &[PROGRAMS, if tree.packages().any(|name| name == "lego") { " lego" } else { "" }].concat(),
+        )?
+        .set("packages", &packages(spec, tree)?.join(" "))?
         .comment("Seconds between two tries, at first and at most, and how long each step is tried.")
         .set("first_pause", "2")?
         .set("longest_pause", "60")?
@@ -178,9 +189,9 @@ fn sources(docker: &DockerRepository, release: OsRelease) -> Result<String, Refu
     ))
 }
 
-/// Docker, Compose v2, the proxy, the firewall, and what the script needs.
-fn packages(spec: &Spec, acme: bool) -> Result<Vec<&'static str>, Refused> {
-    let docker: &[&str] = match (&spec.docker_repository, spec.droplet.release) {
+/// Docker, Compose v2, the proxy, the firewall, what the script needs, and what other kinds ask for.
+fn packages<'t>(spec: &Spec, tree: &'t Tree) -> Result<Vec<&'t str>, Refused> {
+    let docker: &[&'static str] = match (&spec.docker_repository, spec.droplet.release) {
         (Some(_), _) => &["containerd.io", "docker-ce", "docker-ce-cli", "docker-compose-plugin"],
         (None, OsRelease::Debian13) => &["docker-cli", "docker-compose", "docker.io"],
         (None, OsRelease::Ubuntu2404) => &["docker-compose-v2", "docker.io"],
@@ -188,8 +199,9 @@ fn packages(spec: &Spec, acme: bool) -> Result<Vec<&'static str>, Refused> {
             return Err(Refused("Debian 12 has no Compose v2 of its own".to_owned()));
         }
     };
-    let acme: &[&str] = if acme { &["lego"] } else { &[] };
-    Ok([&["ca-certificates", "curl"], docker, &["haproxy"], acme, &["nftables"]].concat())
+    let mut packages = [&["ca-certificates", "curl"], docker, &["haproxy", "nftables"]].concat();
+    packages.extend(tree.packages().filter(|package| !packages.contains(package)).collect::<Vec<_>>());
+    Ok(packages)
 }
 
 #[cfg(test)]
@@ -205,7 +217,8 @@ mod tests {
     }
 
     fn written(user_data: &str) -> Vec<(String, String)> {
-        let json = user_data.strip_prefix("#cloud-config\n").unwrap();
+        let (header, json) = user_data.strip_prefix("#cloud-config\n").unwrap().split_once('\n').unwrap();
+        assert!(header.starts_with("# ") && header.contains("`production`"), "{header}");
         let document: Value = serde_json::from_str(json).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let files = document["write_files"].as_array().unwrap();

@@ -5,7 +5,7 @@
 //! service has a fixed address on networks that the activator makes. Values are spelled as Compose spells them, `$$` for
 //! a dollar sign; the profile refuses a `$` that would interpolate something of the machine's environment.
 //!
-//! This kind renders last: it mounts what the others say.
+//! This kind renders behind the others: it mounts what they say.
 
 mod service;
 
@@ -86,6 +86,7 @@ fn secrets(name: &ServiceName, service: &Service, tree: &mut Tree) -> Result<(),
             path: literal::path(&format!("{name}/{secret}"))?,
             source: SecretSource::Value(secret.clone()),
             owner: literal::owner(service),
+            link: None,
         })?;
         tree.mount(name, super::ServiceMount { source, target: format!("/run/secrets/{secret}") });
     }
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn a_setting_of_redis_leaves_the_slots_alone() {
         let before = fixture::tree();
-        let after = fixture::render_with(&fixture::spec(), "maxmemory = '256mb'", "maxmemory = '512mb'");
+        let after = fixture::render_with(&fixture::spec(), "maxmemory = '256mb'", "maxmemory = '128mb'");
         assert_eq!(before.release(), after.release());
         for slot in Slot::BOTH {
             assert_eq!(before.get(slot_path(slot), slot), after.get(slot_path(slot), slot));

@@ -6,18 +6,29 @@ pub mod certificates;
 pub mod cloud_init;
 pub mod compose;
 pub mod docker;
+pub mod env_files;
+pub mod files;
 #[cfg(test)]
 mod fixture;
 mod format;
 pub mod haproxy;
+pub mod hardening;
+pub mod journald;
 mod literal;
+pub mod manifest;
 pub mod nftables;
+pub mod nginx;
 pub mod postgres;
 pub mod redis;
 pub mod seconds;
 pub mod size;
+pub mod sshd;
+pub mod sysctl;
 pub mod systemd;
 pub mod tree;
+pub mod updates;
+pub mod valkey;
+pub mod version;
 
 use std::fmt;
 
@@ -33,12 +44,22 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<docker::Docker>(),
     Kind::of::<nftables::Firewall>(),
     Kind::of::<redis::Redis>(),
+    Kind::of::<valkey::Valkey>(),
     Kind::of::<postgres::Postgres>(),
     Kind::of::<certificates::Certificates>(),
+    Kind::of::<nginx::Nginx>(),
     Kind::of::<haproxy::Proxy>(),
+    Kind::of::<sshd::Sshd>(),
+    Kind::of::<sysctl::Sysctl>(),
+    Kind::of::<journald::Journald>(),
+    Kind::of::<updates::Updates>(),
+    Kind::of::<hardening::Hardening>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
+    Kind::of::<env_files::EnvFiles>(),
+    Kind::of::<files::Files>(),
     Kind::of::<compose::Compose>(),
+    Kind::of::<manifest::Manifest>(),
 ];
 
 /// One artifact kind: reads its own profile table, renders its own files.

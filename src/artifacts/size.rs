@@ -17,6 +17,11 @@ pub struct Size(u64);
 pub struct ParseSizeError(String);
 
 impl Size {
+    /// This many bytes.
+    pub const fn of_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// So many bytes.
     pub const fn bytes(self) -> u64 {
         self.0

@@ -16,6 +16,7 @@ mod deploy;
 mod first_boot;
 mod generations;
 mod hand_over;
+mod lint;
 mod lock;
 mod machine;
 mod places;
@@ -62,6 +63,8 @@ struct Arguments {
 enum Command {
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
+    /// Say what is allowed in a profile and still probably wrong, or list everything that is looked for
+    Lint(lint::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
@@ -172,6 +175,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),

@@ -129,10 +129,6 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
         "write `mem_limit`, `cpus` and `pids_limit` for limits; restarts and replicas belong to the switch",
     ),
     ("develop", "leave it out: it is for a developer's machine"),
-    (
-        "env_file",
-        "write the values in `environment`, and what is secret as a `[secrets.NAME]` named in `secrets`",
-    ),
     ("extends", "write `extends` at the top of the profile: whole profiles are laid over one another"),
     ("external_links", "services reach each other by name on the network `data`"),
     ("label_file", "write the labels in `labels`"),
@@ -175,7 +171,7 @@ mod tests {
 
     #[test]
     fn no_key_is_in_two_lists() {
-        let lifted = ["image", "user", "secrets", "environment", "volumes", "depends_on"];
+        let lifted = ["image", "user", "secrets", "environment", "env_file", "volumes", "depends_on"];
         let mut all: Vec<&str> = lifted.to_vec();
         all.extend(MODELLED.iter().map(|(key, _)| *key));
         all.extend(CARRIED);

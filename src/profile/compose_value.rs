@@ -1,5 +1,7 @@
 //! One value of a Compose key: checked by its shape and turned into JSON, which the Compose file is written from.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 
@@ -59,7 +61,11 @@ fn wrong<T>(faults: &mut Diagnostics, what: &str, value: &Value<'_>, expected: &
 fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
     let text = as_string(faults, what, value)?;
     let good = match shape {
-        Shape::Path => text.get_ref().starts_with('/'),
+        Shape::Path => {
+            // `tmpfs` has options behind a colon.
+            let path = text.get_ref().split(':').next().unwrap_or_default();
+            path.starts_with('/') && path.split('/').all(|part| part != "..")
+        }
         Shape::Signal => {
             let name = text.get_ref();
             (name.starts_with("SIG")
@@ -69,7 +75,8 @@ fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -
         _ => true,
     };
     if !good {
-        let rule = if shape == Shape::Path { "an absolute path" } else { "a signal such as `SIGTERM`" };
+        let rule =
+            if shape == Shape::Path { "an absolute path without `..`" } else { "a signal such as `SIGTERM`" };
         faults.error(text.span(), format!("{what} must be {rule}, not `{}`", text.get_ref()));
         return None;
     }
@@ -128,6 +135,7 @@ pub(crate) fn pairs(
     value: &Value<'_>,
 ) -> Option<Vec<(String, Span, String)>> {
     let mut pairs: Vec<(String, Span, String)> = Vec::new();
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     match value.get_ref() {
         DeValue::Table(table) => {
             for (key, value) in table {
@@ -139,15 +147,17 @@ pub(crate) fn pairs(
         }
         DeValue::Array(items) => {
             for item in items {
-                let Some(text) = as_string(faults, &format!("an item of {what}"), item) else { continue };
-                let Some((key, value)) = text.get_ref().split_once('=') else {
+                let Some(text) = item.get_ref().as_str() else {
+                    wrong_type(faults, &format!("an item of {what}"), item, "a string");
+                    continue;
+                };
+                let Some((key, value)) = text.split_once('=') else {
                     faults
-                        .error(item.span(), format!("`{}` in {what} has no value", text.get_ref()))
+                        .error(item.span(), format!("`{text}` in {what} has no value"))
                         .help("write `KEY=VALUE`; a value of the machine that builds is never taken");
                     continue;
                 };
-                if let Some((_, first, _)) = pairs.iter().find(|(known, ..)| known == key) {
-                    let first = first.clone();
+                if let Some(first) = seen.insert(key, item.span()) {
                     faults.error(item.span(), format!("{what} has `{key}` twice")).also(first, "first here");
                     continue;
                 }

@@ -23,12 +23,16 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     severity: Severity,
+    /// The name of the lint that found it, if it is one's.
+    lint: Option<&'static str>,
     message: String,
     /// The first is the place itself, the others explain.
     labels: Vec<(Span, String)>,
     /// Where there is no place inside a file: the file.
     file: Option<String>,
     help: Vec<String>,
+    /// The line is named and not shown: there is a secret in it.
+    hidden: bool,
 }
 
 /// Where a finding points to, as editors count.
@@ -42,6 +46,9 @@ pub struct Place {
     pub column: Option<usize>,
 }
 
+/// A text without end helps nobody, and takes as long to write.
+const MOST_SHOWN: usize = 100;
+
 /// All findings about one set of sources. Rendering is a pure function of both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
@@ -50,6 +57,26 @@ pub struct Diagnostics {
 }
 
 impl Diagnostic {
+    /// What a lint found, at a place.
+    pub(crate) fn of_lint(lint: &'static str, severity: Severity, span: Span, message: String) -> Self {
+        let labels = vec![(span, String::new())];
+        Self { severity, lint: Some(lint), message, labels, file: None, help: Vec::new(), hidden: false }
+    }
+
+    /// What a lint found, about a file as a whole.
+    pub(crate) fn of_lint_in(lint: &'static str, severity: Severity, file: &str, message: String) -> Self {
+        let file = Some(file.to_owned());
+        Self {
+            severity,
+            lint: Some(lint),
+            message,
+            labels: Vec::new(),
+            file,
+            help: Vec::new(),
+            hidden: false,
+        }
+    }
+
     /// Says something at the place itself.
     pub(crate) fn label(&mut self, text: impl Into<String>) -> &mut Self {
         if let Some((_, label)) = self.labels.first_mut() {
@@ -70,10 +97,21 @@ impl Diagnostic {
         self
     }
 
+    /// Names the line and does not show it: what is said here ends in logs.
+    pub(crate) fn hide(&mut self) -> &mut Self {
+        self.hidden = true;
+        self
+    }
+
     /// Says what to do, if there is something to say.
     pub(crate) fn maybe_help(&mut self, text: Option<String>) -> &mut Self {
         self.help.extend(text);
         self
+    }
+
+    /// The lint that found it, if one did: what a profile may `allow`.
+    pub fn lint(&self) -> Option<&'static str> {
+        self.lint
     }
 
     /// How bad it is.
@@ -98,7 +136,15 @@ impl Diagnostics {
     }
 
     fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {
-        let new = Diagnostic { severity, message, labels: Vec::new(), file: None, help: Vec::new() };
+        let new = Diagnostic {
+            severity,
+            lint: None,
+            message,
+            labels: Vec::new(),
+            file: None,
+            help: Vec::new(),
+            hidden: false,
+        };
         let at = self.items.len();
         self.items.push(new);
         &mut self.items[at]
@@ -111,13 +157,6 @@ impl Diagnostics {
         new
     }
 
-    /// Adds a warning at a place.
-    pub(crate) fn warning(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        let new = self.push(Severity::Warning, message.into());
-        new.labels.push((span, String::new()));
-        new
-    }
-
     /// Adds an error about a file as a whole.
     pub(crate) fn error_in(&mut self, file: &str, message: impl Into<String>) -> &mut Diagnostic {
         let new = self.push(Severity::Error, message.into());
@@ -125,11 +164,9 @@ impl Diagnostics {
         new
     }
 
-    /// Adds a warning about a file as a whole.
-    pub(crate) fn warning_in(&mut self, file: &str, message: impl Into<String>) -> &mut Diagnostic {
-        let new = self.push(Severity::Warning, message.into());
-        new.file = Some(file.to_owned());
-        new
+    /// Takes over one finding.
+    pub(crate) fn adopt(&mut self, item: Diagnostic) {
+        self.items.push(item);
     }
 
     /// Takes over what somebody else found in the same sources.
@@ -159,14 +196,19 @@ impl Diagnostics {
 
     /// The findings, by file, line and column; equal ones once.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
-        let mut sorted: Vec<&Diagnostic> = Vec::new();
-        for item in &self.items {
-            if !sorted.contains(&item) {
-                sorted.push(item);
+        let place = |item: &Diagnostic| item.labels.first().map(|(span, _)| (span.start, span.end));
+        let mut sorted: Vec<&Diagnostic> = self.items.iter().collect();
+        // Stable: what stands at one place stays in the order in which it was found.
+        sorted.sort_by_key(|item| place(item));
+        let mut kept: Vec<&Diagnostic> = Vec::with_capacity(sorted.len());
+        // Equal ones are at one place, so that only the end of what is kept has to be looked through.
+        for item in sorted {
+            let here = kept.iter().rev().take_while(|other| place(other) == place(item));
+            if !here.take(MOST_SHOWN).any(|other| *other == item) {
+                kept.push(item);
             }
         }
-        sorted.sort_by_key(|item| item.labels.first().map(|(span, _)| (span.start, span.end)));
-        sorted.into_iter()
+        kept.into_iter()
     }
 
     /// Where a finding of these points to.
@@ -187,11 +229,20 @@ impl Diagnostics {
     }
 
     /// The text for people, an empty line between two findings. Without `colour` it is plain ASCII around the
-    /// excerpts.
+    /// excerpts. Nobody reads more than a hundred; errors come first where there are more.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
-        let texts: Vec<String> = self.iter().map(|item| self.render_one(&renderer, item)).collect();
+        let mut items: Vec<&Diagnostic> = self.iter().collect();
+        let more = items.len().saturating_sub(MOST_SHOWN);
+        if more > 0 {
+            items.sort_by_key(|item| item.severity);
+            items.truncate(MOST_SHOWN);
+        }
+        let mut texts: Vec<String> = items.into_iter().map(|item| self.render_one(&renderer, item)).collect();
+        if more > 0 {
+            texts.push(format!("and {more} more like these"));
+        }
         let mut all = texts.join("\n\n");
         if !all.is_empty() {
             all.push('\n');
@@ -205,10 +256,18 @@ impl Diagnostics {
             Severity::Warning => Level::WARNING,
         };
         let message = normalize_untrusted_str(&item.message);
-        let title = level.primary_title(message);
-        let mut elements: Vec<Element<'_>> = self.snippets(item).into_iter().map(Element::from).collect();
-        if let Some(file) = &item.file {
-            elements.push(Origin::path(file.as_str()).into());
+        let mut title = level.primary_title(message);
+        if let Some(lint) = item.lint {
+            title = title.id(lint);
+        }
+        let snippets = if item.hidden { Vec::new() } else { self.snippets(item) };
+        let mut elements: Vec<Element<'_>> = snippets.into_iter().map(Element::from).collect();
+        if let (Some(place), true) = (self.place(item), elements.is_empty()) {
+            let mut origin = Origin::path(place.path);
+            if let Some(line) = place.line {
+                origin = origin.line(line).char_column(place.column.unwrap_or(1));
+            }
+            elements.push(origin.into());
         }
         elements
             .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
@@ -272,9 +331,12 @@ pub(crate) fn did_you_mean<'c>(wrong: &str, candidates: impl IntoIterator<Item =
 
 /// The candidate that somebody probably meant: at most every third character is wrong.
 pub(crate) fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let limit = (wrong.chars().count() / 3).max(1);
+    let length = wrong.chars().count();
+    let limit = (length / 3).max(1);
     candidates
         .into_iter()
+        // The distance is at least the difference of the lengths; a key without end need not be compared.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (strsim::damerau_levenshtein(wrong, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min()

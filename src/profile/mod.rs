@@ -8,6 +8,9 @@ mod compose_keys;
 mod compose_value;
 mod diagnostics;
 mod droplet;
+mod env_files;
+mod files;
+mod lints;
 mod load;
 mod lock;
 mod merge;
@@ -21,6 +24,7 @@ mod source;
 mod units;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
+pub use lints::{Lint, lints};
 pub use load::load;
 pub use lock::{Lock, Pin};
 pub use resolve::{Resolved, check, resolve};

@@ -10,6 +10,9 @@ use crate::spec::{DockerRepository, Droplet, Route, Switching};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
+use super::env_files::{self, PlacedEnvFile};
+use super::files::{self, PlacedFile};
+use super::lints::{self, Allow};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::registry::{self, PlacedRegistry};
@@ -40,8 +43,12 @@ pub struct Profile {
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) routes: BTreeMap<RouteName, PlacedRoute>,
     pub(crate) secrets: BTreeMap<SecretName, Secret>,
+    pub(crate) env_files: BTreeMap<String, PlacedEnvFile>,
+    pub(crate) files: BTreeMap<String, PlacedFile>,
     pub(crate) switching: Switching,
     pub(crate) acme_ca: Option<String>,
+    /// What the profile says it knows.
+    pub(crate) allows: Vec<Allow>,
 }
 
 /// A route and its places.
@@ -76,8 +83,11 @@ impl Profile {
     }
 
     fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
-        let name = profile_name(sources, faults);
         let mut top = Fields::new("the profile", table, faults);
+        let name = match top.get("name") {
+            Some(_) => top.parsed("name").map(Spanned::into_inner),
+            None => profile_name(sources, top.faults),
+        };
         for (key, example) in [
             ("environment", "`environment = \"production\"`"),
             ("domain", "`domain = \"bot.example.com\"`"),
@@ -114,6 +124,10 @@ impl Profile {
             });
         let routes = routes.into_iter().filter_map(|(name, route)| Some((name, route?))).collect();
         let secrets = each(&mut top, "secrets", secret);
+        let env_files = each::<String, _>(&mut top, "env_files", env_files::read);
+        let files = each::<String, _>(&mut top, "files", files::read);
+        let files = files.into_iter().filter_map(|(name, file)| Some((name, file?))).collect();
+        let allows = lints::read(&mut top);
         let switching = switching(top.table("switch"), top.faults);
         let acme_ca = registry::acme_ca(table, top.faults);
         let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
@@ -136,8 +150,11 @@ impl Profile {
             services,
             routes,
             secrets,
+            env_files,
+            files,
             switching,
             acme_ca,
+            allows,
         }
     }
 
@@ -203,7 +220,7 @@ fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileNa
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
         Ok(name) => Some(name),
         Err(error) => {
-            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file");
+            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file, unless it has a `name = \"…\"`");
             None
         }
     }

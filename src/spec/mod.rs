@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, User,
+    Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
 };
 
 /// Everything that the artifact kinds share. What only one kind knows (Redis' memory, say) stays in that kind's table.
@@ -36,6 +36,10 @@ pub struct Spec {
     pub migrations: Option<ServiceName>,
     /// Every secret, by name. No values.
     pub secrets: BTreeMap<SecretName, SecretOrigin>,
+    /// The files of variables, by name; one that is an absolute path is also found there.
+    pub env_files: BTreeMap<String, EnvFile>,
+    /// Files of the project that travel in the bundle, by the name that the profile gives them.
+    pub files: BTreeMap<String, ProjectFile>,
     /// How a switch behaves.
     pub switching: Switching,
     /// The program that activates the bundle on a fresh droplet, if the lock pins one.
@@ -190,12 +194,31 @@ pub struct Service {
     pub secrets: Vec<SecretName>,
     /// `environment`.
     pub environment: BTreeMap<String, String>,
+    /// `env_file`: names in [`Spec::env_files`].
+    pub env_files: Vec<String>,
     /// `volumes`.
     pub volumes: Vec<Volume>,
     /// `depends_on`, with Compose's conditions. Only services of the same placement.
     pub depends_on: BTreeMap<ServiceName, String>,
     /// Every other Compose key, checked where the schema models it, carried over untouched where it does not.
     pub compose: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A file of variables, put together on the droplet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvFile {
+    /// The values by variable, with the secrets that they name.
+    pub values: BTreeMap<String, Template>,
+}
+
+/// What a service may take of the machine where its profile does not say.
+pub mod limits {
+    /// `mem_limit`, in MiB.
+    pub const MEMORY_MIB: u64 = 512;
+    /// `cpus`.
+    pub const CPUS: &str = "1.0";
+    /// `pids_limit`.
+    pub const PIDS: u32 = 256;
 }
 
 /// Fixed host numbers in the networks.
@@ -263,6 +286,19 @@ impl Volume {
     pub fn is_named(&self) -> bool {
         !self.source.starts_with('/')
     }
+}
+
+/// A file of the project, or a directory of files, and where it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFile {
+    /// The service into which it is mounted; `None`: it stands on the droplet itself, below `/etc`.
+    pub service: Option<ServiceName>,
+    /// The absolute path at which it is seen.
+    pub target: String,
+    /// The bytes, by path below `target`; the empty path is `target` itself.
+    pub contents: BTreeMap<String, Vec<u8>>,
+    /// Whether everybody may run it.
+    pub executable: bool,
 }
 
 /// One HTTP service behind the door.

@@ -38,6 +38,8 @@ fn the_programs_of_the_target_release_accept_every_file_of_the_shipped_profiles(
         println!("{profile}: {judged} files accepted; judged by the running servers instead: {unjudged:?}");
         // Redis' and Postgres' files are asked back from the servers that run on them, in `switch`.
         let expected = [
+            // For people.
+            "MANIFEST",
             "postgres/pg_hba.conf",
             "postgres/postgresql.conf",
             "redis/redis.conf",

@@ -4,6 +4,7 @@
 
 mod accepted;
 mod kinds;
+mod lints;
 mod malformed;
 mod mutated;
 mod shipped;

@@ -12,6 +12,8 @@ pub fn bundle(text: &str) -> Bundle {
     let spec = Spec {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
+        env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "shop.example".to_owned(),
         registry: None,
         docker_repository: None,

@@ -4,8 +4,10 @@
 pub(super) mod haproxy;
 pub(super) mod json;
 pub(super) mod nft;
+pub(super) mod nginx;
 pub(super) mod postgres;
 pub(super) mod redis;
+pub(super) mod settings;
 pub(super) mod shell;
 pub(super) mod unit;
 pub(super) mod yaml;
