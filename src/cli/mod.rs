@@ -27,6 +27,7 @@ mod pull;
 mod push;
 mod receive;
 mod recover;
+mod renew;
 mod report;
 mod schema;
 mod secrets;
@@ -99,8 +100,8 @@ enum Command {
     Generations,
     /// Say what is current, what is pending, and what is wrong
     Status,
-    /// Say which certificate serves, and until when
-    Certs,
+    /// Say which certificates serve, and until when
+    Certs(certs::Arguments),
     /// Settle a switch that was interrupted
     Recover(recover::Arguments),
     /// Keep the secrets that only an operator has
@@ -200,7 +201,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
         Command::Status => status::run(context),
-        Command::Certs => certs::run(context),
+        Command::Certs(arguments) => certs::run(context, &arguments),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Receive(arguments) => receive::run(context, &arguments),
