@@ -90,7 +90,7 @@ mod tests {
             });
             assert!(listed, "{}\n{text}", entry.path);
         }
-        let files = text.lines().skip(4).take_while(|line| !line.is_empty()).count();
+        let files = text.lines().skip(5).take_while(|line| !line.is_empty()).count();
         assert_eq!(files, others.len(), "{text}");
         for service in spec.services.values() {
             assert!(text.contains(&service.image.by_digest()), "{text}");

@@ -176,7 +176,7 @@ impl Nginx {
         conf.comment(
             "One process for each processor that the container may use; what it writes is below /tmp.",
         )
-        .fixed(&["daemon off;", "pid /tmp/nginx.pid;", "error_log /dev/stderr warn;"])
+        .fixed(&["daemon off;", "pid /tmp/nginx.pid;", "error_log stderr warn;"])
         .set("worker_processes", &[&literal::processors(spec, service).to_string()])?;
         conf.open("events", &[])?.fixed(&["worker_connections 1024;"]).close();
         conf.open("http", &[])?;
@@ -323,7 +323,7 @@ mod tests {
                      headers = { Server = 'x', X-A = '$host', 'X A' = '' }";
         let mut seen = at(wrong);
         seen.sort();
-        let mut expected = expected.map(|at| at.to_vec());
+        let mut expected = expected.map(<[&str]>::to_vec);
         expected.sort();
         assert_eq!(seen, expected);
     }

@@ -226,6 +226,7 @@ impl Table {
             self.conf(server, self.version(server, service)).map_err(|refused| refused.at(server.conf))?;
         let conf = tree.insert(Entry::text(server.kind, literal::path(server.conf)?, conf))?;
         let acl = users::template(&self.lines()).map_err(|refused| refused.at(server.acl))?;
+        // The servers read no comments in it (redis.io, "ACL").
         let acl = tree.insert(Entry::text(server.kind, literal::path(server.acl)?, acl).bare())?;
         let acl = tree.secret_file(SecretFile {
             path: literal::path(&format!("{}/users.acl", self.service))?,

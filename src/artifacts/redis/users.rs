@@ -146,7 +146,8 @@ pub(super) fn template(lines: &[Line]) -> Result<String, Refused> {
         if let Some(wrong) = rules.iter().chain([name]).find(|word| !is_word(word)) {
             return Err(Refused(format!("{wrong:?} cannot stand in an ACL file")));
         }
-        text.push_str(&format!("user {name} on #{{{{ {password} | sha256 }}}} {}\n", rules.join(" ")));
+        let rules = rules.join(" ");
+        text.extend(["user ", name, " on #{{ ", password.as_str(), " | sha256 }} ", &rules, "\n"]);
     }
     Ok(text)
 }
