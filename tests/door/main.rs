@@ -26,3 +26,4 @@ mod site;
 mod slow;
 mod smuggle;
 mod tls;
+mod two;
