@@ -16,6 +16,8 @@
 mod room;
 
 mod acme;
+#[path = "../support/authority.rs"]
+mod authority;
 mod backend;
 mod balancer;
 mod client;
