@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Artifact, Entry, RenderError, Section, Tree, literal};
@@ -12,7 +13,7 @@ use crate::model::{Digest, Slots};
 use crate::spec::Spec;
 
 /// The kind `manifest`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {}
 

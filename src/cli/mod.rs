@@ -16,6 +16,7 @@ mod deploy;
 mod first_boot;
 mod generations;
 mod hand_over;
+mod init;
 mod lint;
 mod lock;
 mod machine;
@@ -28,11 +29,13 @@ mod receive;
 mod recover;
 mod renew;
 mod report;
+mod schema;
 mod secrets;
 mod show;
 mod signals;
 mod status;
 mod switch;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,8 +64,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first profile: a small one, or one made of a Compose project
+    Init(init::Arguments),
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
+    /// Print the JSON Schema of a profile, by which editors complete and check it
+    Schema(schema::Arguments),
     /// Say what is allowed in a profile and still probably wrong, or list everything that is looked for
     Lint(lint::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
@@ -71,6 +78,8 @@ enum Command {
     Build(build::Arguments),
     /// Show what is in a bundle or a profile
     Show(show::Arguments),
+    /// Name the lines of a profile that stand behind a generated file
+    Why(why::Arguments),
     /// Send a profile's bundle to its registry
     Push(push::Arguments),
     /// Print the user-data from which a fresh machine boots into a profile's bundle
@@ -174,11 +183,14 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
+        Command::Init(arguments) => init::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
         Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
+        Command::Why(arguments) => why::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
