@@ -224,7 +224,9 @@ fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileNa
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
         Ok(name) => Some(name),
         Err(error) => {
-            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file, unless it has a `name = \"…\"`");
+            faults
+                .error_in(sources.root(), format!("{error}"))
+                .help("a profile is named after its file, unless it has a `name = \"…\"`");
             None
         }
     }
