@@ -80,6 +80,15 @@ impl Artifact for Compose {
     }
 }
 
+/// What every service is given that does not say otherwise: Compose's keys and values.
+pub fn defaults() -> BTreeMap<&'static str, Value> {
+    let memory = json!(format!("{}m", crate::spec::limits::MEMORY_MIB));
+    let mut defaults = BTreeMap::from(service::hardened());
+    defaults.insert("mem_limit", memory.clone());
+    defaults.insert("memswap_limit", memory);
+    defaults
+}
+
 /// Has the service's secrets written for it, and mounts them.
 fn secrets(name: &ServiceName, service: &Service, tree: &mut Tree) -> Result<(), RenderError> {
     for secret in &service.secrets {

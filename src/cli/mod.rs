@@ -16,6 +16,7 @@ mod deploy;
 mod first_boot;
 mod generations;
 mod hand_over;
+mod init;
 mod lint;
 mod lock;
 mod machine;
@@ -26,6 +27,7 @@ mod pull;
 mod push;
 mod receive;
 mod recover;
+mod renew;
 mod report;
 mod schema;
 mod secrets;
@@ -62,6 +64,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first profile: a small one, or one made of a Compose project
+    Init(init::Arguments),
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
     /// Print the JSON Schema of a profile, by which editors complete and check it
@@ -96,8 +100,8 @@ enum Command {
     Generations,
     /// Say what is current, what is pending, and what is wrong
     Status,
-    /// Say which certificate serves, and until when
-    Certs,
+    /// Say which certificates serve, and until when
+    Certs(certs::Arguments),
     /// Settle a switch that was interrupted
     Recover(recover::Arguments),
     /// Keep the secrets that only an operator has
@@ -179,6 +183,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
+        Command::Init(arguments) => init::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
         Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
         Command::Lint(arguments) => lint::run(context, &arguments),
@@ -196,7 +201,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
         Command::Status => status::run(context),
-        Command::Certs => certs::run(context),
+        Command::Certs(arguments) => certs::run(context, &arguments),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Receive(arguments) => receive::run(context, &arguments),

@@ -256,7 +256,7 @@ fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
     let table = as_table(faults, what, value)?;
     let mut object = Map::new();
     for (key, value) in table {
-        let name = format!("`{}` in {what}", key.get_ref());
+        let name = format!("{}.{}`", what.trim_end_matches('`'), key.get_ref());
         if !LIMITS.contains(&&**key.get_ref()) {
             let message = format!("unknown limit `{}` in {what}", key.get_ref());
             unknown(faults, key.span(), &message, key.get_ref(), &LIMITS.into());

@@ -9,7 +9,7 @@ use annotate_snippets::{
 use serde::Serialize;
 
 use super::merge::way;
-use super::source::{Sources, Span};
+use super::source::{Source, Sources, Span};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,6 +54,8 @@ pub struct Place {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
+    /// The lint that found it, if one did: what a profile may `allow`.
+    pub lint: Option<&'static str>,
     /// What is wrong, in one line.
     pub message: String,
     /// Where it begins.
@@ -82,6 +84,13 @@ pub struct Also {
     /// What it has to do with the finding.
     pub label: String,
 }
+
+/// In characters.
+const LONGEST_TEXT: usize = 1000;
+
+/// In bytes. What is longer is no line that somebody wrote.
+const LONGEST_LINE: usize = 2000;
+
 /// A text without end helps nobody, and takes as long to write.
 const MOST_SHOWN: usize = 100;
 
@@ -290,7 +299,7 @@ impl Diagnostics {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let message = normalize_untrusted_str(&item.message);
+        let message = printable(&item.message);
         let mut title = level.primary_title(message);
         if let Some(lint) = item.lint {
             title = title.id(lint);
@@ -305,10 +314,9 @@ impl Diagnostics {
             elements.push(origin.into());
         }
         if let Some(from) = self.layer(item) {
-            elements.push(Level::NOTE.message(normalize_untrusted_str(&from)).into());
+            elements.push(Level::NOTE.message(printable(&from)).into());
         }
-        elements
-            .extend(item.help.iter().map(|text| Level::HELP.message(normalize_untrusted_str(text)).into()));
+        elements.extend(item.help.iter().map(|text| Level::HELP.message(printable(text)).into()));
         let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
         let text = renderer.render(&[group]);
         // The renderer makes C0 and bidirectional controls visible, but leaves C1, which terminals obey too.
@@ -359,6 +367,7 @@ impl Diagnostics {
                 });
                 Finding {
                     severity: item.severity,
+                    lint: item.lint,
                     message: item.message.clone(),
                     end_line: end.as_ref().and_then(|end| end.line),
                     end_column: end.as_ref().and_then(|end| end.column),
@@ -373,24 +382,53 @@ impl Diagnostics {
     }
 
     /// One excerpt for each file, the main label's first.
+    /// One excerpt for each file, the main label's first. None at all if a line is without end: the place says enough.
     fn snippets<'d>(&'d self, item: &'d Diagnostic) -> Vec<Snippet<'d, annotate_snippets::Annotation<'d>>> {
-        let mut files: Vec<(usize, Snippet<'d, _>)> = Vec::new();
+        let mut files: Vec<(&'d Source, Vec<(AnnotationKind, Span, &'d str)>)> = Vec::new();
         for (nth, (span, text)) in item.labels.iter().enumerate() {
             let Some(source) = self.sources.at(span.start) else { continue };
             let kind = if nth == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
             let local =
                 boundaries(&source.text, span.start - source.start, span.end.saturating_sub(source.start));
-            let label = (!text.is_empty()).then(|| normalize_untrusted_str(text));
-            let annotation = kind.span(local).label(label);
-            let known = files.iter().position(|(start, _)| *start == source.start);
-            let snippet = match known {
-                Some(at) => files.remove(at).1,
-                None => Snippet::source(&*source.text).path(source.path.as_str()),
-            };
-            let at = known.unwrap_or(files.len());
-            files.insert(at, (source.start, snippet.annotation(annotation)));
+            match files.iter_mut().find(|(known, _)| known.start == source.start) {
+                Some((_, labels)) => labels.push((kind, local, text)),
+                None => files.push((source, vec![(kind, local, text)])),
+            }
         }
-        files.into_iter().map(|(_, snippet)| snippet).collect()
+        let excerpts: Option<Vec<_>> =
+            files.into_iter().map(|(source, labels)| excerpt(source, labels)).collect();
+        excerpts.unwrap_or_default()
+    }
+}
+
+/// The lines of a file from the first label to the last, or nothing if one of them is too long to be read. The renderer
+/// would look at every line that it is given.
+fn excerpt<'d>(
+    source: &'d Source,
+    labels: Vec<(AnnotationKind, Span, &'d str)>,
+) -> Option<Snippet<'d, annotate_snippets::Annotation<'d>>> {
+    let text: &str = &source.text;
+    let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |line| line + 1);
+    let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |line| at + line);
+    if labels.iter().any(|(_, span, _)| line_end(span.end) - line_start(span.start) > LONGEST_LINE) {
+        return None;
+    }
+    let first = line_start(labels.iter().map(|(_, span, _)| span.start).min()?);
+    let last = line_end(labels.iter().map(|(_, span, _)| span.end).max()?);
+    let before = text[..first].bytes().filter(|b| *b == b'\n').count();
+    let mut snippet = Snippet::source(&text[first..last]).path(source.path.as_str()).line_start(before + 1);
+    for (kind, span, label) in labels {
+        let label = (!label.is_empty()).then(|| printable(label));
+        snippet = snippet.annotation(kind.span(span.start - first..span.end - first).label(label));
+    }
+    Some(snippet)
+}
+
+/// The text without what a terminal would obey, and without what nobody would read: names come from profiles.
+fn printable(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => normalize_untrusted_str(&text[..end]) + " …",
+        None => normalize_untrusted_str(text),
     }
 }
 

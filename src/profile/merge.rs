@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::diagnostics::Diagnostics;
 use super::read::wrong_type;
-use super::source::{Source, Sources, Table, resolve_path};
+use super::source::{Source, Sources, Span, Table, resolve_path};
 
 /// The profile with everything it extends merged in, and without the `extends` keys.
 pub(crate) fn merge(sources: &Sources) -> Result<Table<'_>, Diagnostics> {
@@ -70,6 +70,22 @@ fn extends<'t>(table: &'t Table<'_>, wrong: &mut dyn FnMut(&Spanned<DeValue<'_>>
 /// Files that extend the same ones again and again would double with every step.
 const MOST_LAYERS: u32 = 64;
 
+/// What is right in YAML or Python and no TOML.
+fn meant(sources: &Sources, span: &Span) -> Option<String> {
+    let source = sources.at(span.start)?;
+    let rest = source.text.get(span.start - source.start..)?;
+    let word = rest.split(|c: char| c.is_whitespace() || ",]}#".contains(c)).next()?;
+    match word {
+        "null" | "Null" | "NULL" | "nil" | "None" | "~" => Some("TOML has no null: leave the key out".to_owned()),
+        "on" | "yes" | "True" | "TRUE" | "On" | "Yes" => Some("write `true`, or the word in quotes".to_owned()),
+        "off" | "no" | "False" | "FALSE" | "Off" | "No" => Some("write `false`, or the word in quotes".to_owned()),
+        word if word.starts_with("${") || word.starts_with('$') => {
+            Some("nothing is filled in from an environment: write the value, or another profile that `extends` this one".to_owned())
+        }
+        _ => None,
+    }
+}
+
 struct Merge<'s, 'd> {
     sources: &'s Sources,
     faults: &'d mut Diagnostics,
@@ -84,7 +100,8 @@ impl<'s> Merge<'s, '_> {
     fn visit(&mut self, source: &'s Source, below: &mut Table<'s>) {
         let (mut table, errors) = source.parse();
         for (span, message) in errors {
-            self.faults.error(span, message);
+            let hint = meant(self.sources, &span);
+            self.faults.error(span, message).maybe_help(hint);
         }
         let faults = &mut *self.faults;
         let parents: Vec<Spanned<String>> = extends(&table, &mut |item| {

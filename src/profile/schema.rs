@@ -219,6 +219,9 @@ where
     all
 }
 
+/// Far more than a configuration file has.
+const MOST_REFERENCES: usize = 100;
+
 fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileName> {
     let file = sources.root().rsplit('/').next().unwrap_or_default();
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
@@ -370,7 +373,13 @@ fn secret(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -
     if let Some(template) = template {
         match Template::parse(template.get_ref()) {
             Ok(parsed) => {
-                for (name, at) in parsed.references() {
+                if parsed.references().count() > MOST_REFERENCES {
+                    faults.error(
+                        template.span(),
+                        format!("the template of `{name}` names more than {MOST_REFERENCES} secrets"),
+                    );
+                }
+                for (name, at) in parsed.references().take(MOST_REFERENCES) {
                     let place = faults.sources().inside(&template.span(), template.get_ref(), at);
                     secret.references.push((name.clone(), place));
                 }

@@ -9,4 +9,5 @@ mod kinds;
 mod lints;
 mod malformed;
 mod mutated;
+mod refusals;
 mod shipped;

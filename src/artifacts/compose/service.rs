@@ -194,7 +194,7 @@ impl Model {
 /// Logs go to the journal: it outlives the container, which every release replaces, and forgets by age. `docker logs` reads
 /// them from there. A journal that is slow loses lines rather than stop the service (Docker documentation, "Journald
 /// logging driver", "Configure the delivery mode of log messages").
-fn hardened() -> [(&'static str, Value); 7] {
+pub(super) fn hardened() -> [(&'static str, Value); 7] {
     [
         ("cap_drop", json!(["ALL"])),
         ("cpus", json!(limits::CPUS)),
