@@ -32,6 +32,7 @@ pub mod version;
 
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -73,8 +74,9 @@ pub trait Artifact: fmt::Debug {
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError>;
 }
 
-/// The profile table of a kind.
-pub trait Section: Artifact + DeserializeOwned + 'static {
+/// The profile table of a kind. Its schema is what `bundle schema` and `docs/profile.md` say of it: the doc comments of
+/// its fields.
+pub trait Section: Artifact + DeserializeOwned + JsonSchema + 'static {
     /// The kind's name, in manifests and messages.
     const KIND: &'static str;
     /// The table's name, if the kind has one.
@@ -107,6 +109,8 @@ pub struct Kind {
     pub table: Option<&'static str>,
     /// Reads the table.
     pub parse: fn(Spanned<DeValue<'_>>) -> Parsed,
+    /// Describes the table.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// What it is without the table.
     pub absent: fn() -> Option<Box<dyn Artifact>>,
 }
@@ -118,6 +122,7 @@ impl Kind {
             name: S::KIND,
             table: S::TABLE,
             parse: |value| Ok(Box::new(S::deserialize(ValueDeserializer::from(value))?)),
+            schema: S::json_schema,
             absent: || S::absent().map(|section| Box::new(section) as Box<dyn Artifact>),
         }
     }

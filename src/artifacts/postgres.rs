@@ -10,6 +10,7 @@ mod sizes;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,11 +22,12 @@ use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, 
 use crate::model::ServiceName;
 use crate::spec::{Placement, Service, Spec};
 
-/// The table `[postgres]`.
-#[derive(Debug, Deserialize)]
+/// How PostgreSQL is configured: sized from memory and CPUs, reached by one user in one database.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
     /// The stateful service that it configures.
+    #[schemars(example = &"postgres")]
     service: ServiceName,
     /// What the server may use of the droplet's memory, as in `1g`. Default: four fifths of the service's `mem_limit`,
     /// so that connections and the page cache have room beside it.
@@ -35,34 +37,47 @@ pub struct Postgres {
     version: Option<Version>,
     /// How many clients at once. Default: 100.
     #[serde(default = "default_connections")]
+    #[schemars(range(min = 1, max = 10_000))]
     max_connections: u32,
     /// The database that clients reach.
+    #[schemars(example = &"app")]
     database: String,
     /// The user that reaches it.
+    #[schemars(example = &"app")]
     user: String,
     /// Further pairs of database and user that may come in, each by password. Default: none.
     #[serde(default)]
+    #[schemars(example = reports())]
     access: Vec<Access>,
     /// The locale of a new database's data, as in `de_DE.UTF-8`: how text is sorted, numbers and dates are written. Set
     /// when the database is made, once. Default: the image's.
+    #[schemars(example = &"de_DE.UTF-8")]
     locale: Option<String>,
     /// Further settings of `postgresql.conf`, by name. They win over ours; those on which others rely are refused.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     settings: BTreeMap<String, Setting>,
 }
 
+/// For the schema.
+fn reports() -> serde_json::Value {
+    json!([{ "database": "reports", "user": "reader" }])
+}
+
 /// A database and who reaches it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Access {
     /// The database.
+    #[schemars(example = &"reports")]
     database: String,
     /// The user.
+    #[schemars(example = &"reader")]
     user: String,
 }
 
 /// The value of a setting. PostgreSQL reads numbers, units and booleans from a text as well.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a text, a number or a boolean")]
 enum Setting {
     /// `on` or `off`.

@@ -4,6 +4,7 @@
 //! the secrets' ramfs. Late comes after Docker and brings the current slot up. There is no `[Install]` section: the
 //! activator makes the `.wants` links itself, through `current`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -13,7 +14,7 @@ use crate::model::{Mask, PROGRAM, Slot, Unit};
 use crate::spec::Spec;
 
 /// The kind `systemd`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Systemd {}
 

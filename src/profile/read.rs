@@ -228,6 +228,8 @@ impl<'t, 'd> Fields<'t, 'd> {
 
     /// The same; a key is called `noun`, and `more` are known too.
     pub(crate) fn finish_with(self, noun: &str, more: &[&str]) {
+        #[cfg(test)]
+        self.faults.asked.entry(self.what.clone()).or_default().extend(&self.asked);
         let known: BTreeSet<&str> = self.asked.iter().copied().chain(more.iter().copied()).collect();
         let mut meant: BTreeSet<&str> = BTreeSet::new();
         let mut strangers = self.table.keys().filter(|key| !known.contains(&**key.get_ref()));

@@ -74,17 +74,24 @@ pub(crate) struct Secret {
 impl Profile {
     /// Merges and reads a profile. An error means that there is nothing to read: a file is missing or is not TOML.
     pub fn parse(sources: &Sources, kinds: &'static [Kind]) -> Result<Self, Diagnostics> {
-        let table = merge(sources)?;
+        Ok(Self::of_table(sources, kinds, &merge(sources)?))
+    }
+
+    /// Reads the merged table.
+    pub(crate) fn of_table(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>) -> Self {
         let mut faults = Diagnostics::new(sources);
-        let mut profile = Self::read(sources, kinds, &table, &mut faults);
-        sections::read(kinds, &table, &mut faults);
+        let mut profile = Self::read(sources, kinds, table, &mut faults);
+        sections::read(kinds, table, &mut faults);
         profile.faults = faults;
-        Ok(profile)
+        profile
     }
 
     fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
-        let name = profile_name(sources, faults);
         let mut top = Fields::new("the profile", table, faults);
+        let name = match top.get("name") {
+            Some(_) => top.parsed("name").map(Spanned::into_inner),
+            None => profile_name(sources, top.faults),
+        };
         for (key, example) in [
             ("environment", "`environment = \"production\"`"),
             ("domain", "`domain = \"bot.example.com\"`"),
@@ -212,12 +219,17 @@ where
     all
 }
 
+/// Far more than a configuration file has.
+const MOST_REFERENCES: usize = 100;
+
 fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileName> {
     let file = sources.root().rsplit('/').next().unwrap_or_default();
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
         Ok(name) => Some(name),
         Err(error) => {
-            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file");
+            faults
+                .error_in(sources.root(), format!("{error}"))
+                .help("a profile is named after its file, unless it has a `name = \"…\"`");
             None
         }
     }
@@ -361,7 +373,13 @@ fn secret(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -
     if let Some(template) = template {
         match Template::parse(template.get_ref()) {
             Ok(parsed) => {
-                for (name, at) in parsed.references() {
+                if parsed.references().count() > MOST_REFERENCES {
+                    faults.error(
+                        template.span(),
+                        format!("the template of `{name}` names more than {MOST_REFERENCES} secrets"),
+                    );
+                }
+                for (name, at) in parsed.references().take(MOST_REFERENCES) {
                     let place = faults.sources().inside(&template.span(), template.get_ref(), at);
                     secret.references.push((name.clone(), place));
                 }

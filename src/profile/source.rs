@@ -127,11 +127,25 @@ impl Source {
         let errors = errors
             .into_iter()
             .map(|error| {
-                let span = error.span().unwrap_or(0..0);
+                let span = error.span().unwrap_or_else(|| self.deepest());
                 (span.start + self.start..span.end + self.start, error.message().to_owned())
             })
             .collect();
         (self.shift_table(document.into_inner()), errors)
+    }
+
+    /// The line with the most dots: for a key that is nested too deeply the parser names no place.
+    fn deepest(&self) -> Span {
+        let dots = |line: &str| line.bytes().filter(|b| *b == b'.').count();
+        let mut at = 0;
+        let mut deepest = (0, 0..0);
+        for line in self.text.split_inclusive('\n') {
+            if dots(line) > deepest.0 {
+                deepest = (dots(line), at..at + line.trim_end().len());
+            }
+            at += line.len();
+        }
+        deepest.1
     }
 
     fn shift_table<'s>(&self, table: Table<'s>) -> Table<'s> {

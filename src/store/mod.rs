@@ -18,6 +18,7 @@ pub mod lock;
 pub mod login;
 pub mod objects;
 pub mod received;
+pub mod renewals;
 pub mod secrets;
 
 use std::io;

@@ -75,6 +75,7 @@ const CASES: &[(&str, &str)] = &[
     ("system-path", "[services.web]\nvolumes = ['/etc/ssl:/etc/ssl:ro']"),
     ("trusts-everybody", "[services.db.environment]\nPOSTGRES_HOST_AUTH_METHOD = 'trust'"),
     ("unused-allow", "allow = [{ lint = 'host-path', at = 'services.db', reason = 'it was so once' }]"),
+    ("unused-env-file", "[env_files.\"x.env\".values]\nDEBUG = 'false'"),
     ("unused-secret", "[secrets.nobodys]"),
     ("webhook-not-exempt", "[services.web.environment]\nWEBHOOK_PATH = '/telegram/webhook'"),
     ("webhook-tls-floor", "[proxy]\nexempt = ['149.154.160.0/20']"),

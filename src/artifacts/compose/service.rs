@@ -58,9 +58,11 @@ impl Model {
         model.no_new_privileges();
         model.labels_as_map();
         model.set("environment", json!(service.environment));
-        for (key, value) in
-            tree.variables_for(name).filter(|(key, _)| !service.environment.contains_key(*key))
-        {
+        // Compose lets `environment` win over a file of variables.
+        let files = service.env_files.iter().filter_map(|file| spec.env_files.get(file));
+        let said: Vec<&String> =
+            service.environment.keys().chain(files.flat_map(|file| file.values.keys())).collect();
+        for (key, value) in tree.variables_for(name).filter(|(key, _)| !said.contains(key)) {
             model.environment(key, value.as_str());
         }
         model.environment("BUNDLE_ENVIRONMENT", spec.environment.replace('$', "$$"));
@@ -206,7 +208,7 @@ pub(super) fn hardened() -> [(&'static str, Value); 7] {
         ),
         ("pids_limit", json!(limits::PIDS)),
         ("stop_grace_period", json!("30s")),
-        ("ulimits", json!({ "core": 0, "nofile": { "hard": 65536, "soft": 65536 } })),
+        ("ulimits", json!({ "core": 0 })),
     ]
 }
 

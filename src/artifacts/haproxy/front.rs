@@ -20,6 +20,15 @@ const HSTS: &str = "http-after-response set-header Strict-Transport-Security \"m
 const HYGIENE: &[&str] = &[
     "http-request deny deny_status 400 if { req.hdr_cnt(host) gt 1 } or { req.hdr_cnt(content-length) gt 1 }",
     "http-request deny deny_status 400 if { req.hdr_cnt(transfer-encoding) gt 1 }",
+    // HTTP/1.0 knows no chunks (RFC 9112, section 6.1).
+    "http-request deny deny_status 400 if { req.ver 1.0 } { req.hdr_cnt(transfer-encoding) gt 0 }",
+    // HAProxy passes NUL on (RFC 9110, section 5.5). Written out, a header has to fit into a buffer: what is too long for
+    // that, from 8 KiB on at the earliest, nobody has looked at.
+    "http-request return status 431 if !{ req.hdrs,url_enc -m found }",
+    "http-request deny deny_status 400 if { req.hdrs,url_enc -m sub %00 }",
+    // To a web socket, and not to HTTP/2 in the clear, in which nobody would see the requests.
+    "http-request del-header Upgrade unless { req.fhdr(upgrade) -m str -i websocket }",
+    "http-request del-header HTTP2-Settings",
     "http-request deny deny_status 405 if { method TRACE CONNECT }",
     "http-request del-header Proxy",
     "http-request del-header Forwarded",

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::super::format::Refused;
@@ -16,10 +17,11 @@ use crate::model::{SecretFile, SecretName, SecretSource, ServiceName};
 use crate::spec::{Placement, Service, Spec};
 
 /// The table `[redis]` or `[valkey]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::artifacts) struct Table {
     /// The stateful service that it configures.
+    #[schemars(example = &"redis")]
     service: ServiceName,
     /// The server's version, as in `7.2`. Default: what the image's tag says; where that says nothing, options are
     /// written that every version understands.
@@ -37,14 +39,17 @@ pub(in crate::artifacts) struct Table {
     save: Vec<(u32, u32)>,
     /// The secret that is the password of user `app`, who reads and writes the keys that begin with `prefix`. Needed
     /// unless `users` has an `app` of its own.
+    #[schemars(example = &"redis_password")]
     password: Option<SecretName>,
     /// What the keys and channels of `app` begin with; empty: it may use all. Default: `app:`.
     #[serde(default = "default_prefix")]
     prefix: String,
     /// The secret that is the password of user `monitor`, who sees numbers and no keys. Default: there is no such user.
+    #[schemars(example = &"redis_monitor_password")]
     monitor: Option<SecretName>,
     /// The secret that is the password of user `ops`, who may do everything but load modules and change what is
     /// protected. Default: there is no such user.
+    #[schemars(example = &"redis_ops_password")]
     ops: Option<SecretName>,
     /// Further users, by name. One called `app`, `monitor` or `ops` takes the place of ours.
     #[serde(default)]
@@ -52,7 +57,7 @@ pub(in crate::artifacts) struct Table {
 }
 
 /// `maxmemory-policy`, in the server's own words.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Policy {
     /// Writing fails.
@@ -221,6 +226,7 @@ impl Table {
             self.conf(server, self.version(server, service)).map_err(|refused| refused.at(server.conf))?;
         let conf = tree.insert(Entry::text(server.kind, literal::path(server.conf)?, conf))?;
         let acl = users::template(&self.lines()).map_err(|refused| refused.at(server.acl))?;
+        // The servers read no comments in it (redis.io, "ACL").
         let acl = tree.insert(Entry::text(server.kind, literal::path(server.acl)?, acl).bare())?;
         let acl = tree.secret_file(SecretFile {
             path: literal::path(&format!("{}/users.acl", self.service))?,

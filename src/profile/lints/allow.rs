@@ -1,6 +1,5 @@
 //! `allow = [{ lint = "NAME", at = "services.redis", reason = "…" }]`: what the writer of a profile knows and means.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::super::diagnostics::{Diagnostic, Diagnostics, Severity};
@@ -23,8 +22,6 @@ pub(crate) struct Allow {
     span: Span,
     lint: &'static str,
     at: Option<String>,
-    /// Whether it has matched something.
-    pub(super) used: Cell<bool>,
 }
 
 impl Allow {
@@ -85,17 +82,20 @@ fn one(table: &Table<'_>, span: Span, faults: &mut Diagnostics) -> Option<Allow>
         return None;
     }
     reason?;
-    Some(Allow {
-        span: name.span(),
-        lint: lint?,
-        at: at.map(toml::Spanned::into_inner),
-        used: Cell::new(false),
-    })
+    Some(Allow { span: name.span(), lint: lint?, at: at.map(toml::Spanned::into_inner) })
 }
 
-/// Reports what has matched nothing, but for the lints that `later` will look at.
-pub(super) fn unused(allows: &[Allow], later: impl Fn(&str) -> bool, faults: &mut Diagnostics) {
-    for allow in allows.iter().filter(|allow| !allow.used.get() && !later(allow.lint)) {
+/// Reports what is not among the `used`, but for the lints that `elsewhere` looks at.
+pub(super) fn unused(
+    allows: &[Allow],
+    used: &BTreeSet<usize>,
+    elsewhere: impl Fn(&str) -> bool,
+    faults: &mut Diagnostics,
+) {
+    for (nth, allow) in allows.iter().enumerate() {
+        if used.contains(&nth) || elsewhere(allow.lint) {
+            continue;
+        }
         let place = allow.at.as_ref().map(|at| format!(" at `{at}`")).unwrap_or_default();
         let message = format!("`{}` finds nothing{place}", allow.lint);
         let mut finding = Diagnostic::of_lint(UNUSED, Severity::Warning, allow.span.clone(), message);

@@ -46,7 +46,7 @@ const ENDINGS: [&str; 14] = [
 ];
 
 /// How values begin that their makers recognise as secrets (each one's documentation).
-const BEGINNINGS: [&str; 14] = [
+const BEGINNINGS: [&str; 13] = [
     "ghp_",
     "gho_",
     "ghs_",
@@ -60,18 +60,21 @@ const BEGINNINGS: [&str; 14] = [
     "rk_live_",
     "sk-proj-",
     "glpat-",
-    "-----BEGIN",
 ];
+
+const HELP: &str = "declare it as `[secrets.NAME]`, name it in the service's `secrets`, and let the program read \
+                    `/run/secrets/NAME`; many images take `…_FILE`";
 
 fn secret_in_clear(view: &View<'_>, report: &mut Report) {
     secret_in_env_file(view, report);
     for name in view.profile.services.keys() {
-        for word in view.words(name) {
+        // Env files are looked at once each, above.
+        for word in view.words(name).into_iter().filter(|word| !word.subject.starts_with("env_files.")) {
             let Some(what) = secret(&word) else { continue };
             report
                 .at(word.span, word.subject, format!("service `{name}` has {what} in clear"))
                 .hide()
-                .help("declare it as `[secrets.NAME]`, name it in the service's `secrets`, and let the program read `/run/secrets/NAME`; many images take `…_FILE`");
+                .help(HELP);
         }
     }
 }
@@ -104,11 +107,17 @@ fn secret(word: &Word<'_>) -> Option<String> {
             upper.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with(['_', '-', '.']))
                 || (*ending == "PASSWORD" && upper.ends_with(ending))
         });
+        // What a browser is sent is public by its name, and a number of tokens is a number.
+        let public = upper.contains("PUBLIC");
+        let count = upper.ends_with("TOKEN") && text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
         let flag = ["true", "false", "yes", "no", "on", "off", "none"].contains(&&*text.to_ascii_lowercase());
         let path = text.starts_with('/');
-        if named && !text.is_empty() && !flag && !path {
+        if named && !text.is_empty() && !public && !count && !flag && !path {
             return Some(format!("`{key}`"));
         }
+    }
+    if text.contains("PRIVATE KEY-----") {
+        return Some("a private key".to_owned());
     }
     if text.split_whitespace().any(|part| BEGINNINGS.iter().any(|beginning| part.starts_with(beginning))) {
         return Some("a token or key".to_owned());
@@ -252,6 +261,8 @@ mod tests {
             ("URL", "https://example.com:8443/a@b:c"),
             ("PATH", "/usr/bin:/bin"),
             ("TOKENS", "5"),
+            ("MAX_TOKEN", "4096"),
+            ("NEXT_PUBLIC_MAP_TOKEN", "pk.abc"),
         ] {
             assert!(!says(Some(key), text), "{key}");
         }

@@ -1,8 +1,9 @@
 //! What is allowed and still probably wrong: traps that somebody has fallen into. A lint has a name, a level and a
 //! reason; a profile that knows better says so: `allow = [{ lint = "NAME", at = "services.redis", reason = "…" }]`.
 //!
-//! To add one, write a function in the file of its subject and add a line to that file's table. What can never be right is not a lint but
-//! an error of [`checks`](super::checks) or of the schema, which nothing allows.
+//! To add one, write a function in the file of its subject and add a line to that file's table; a new file's table is
+//! added to [`LINTS`]. What can never be right is not a lint but an error of [`checks`](super::checks) or of the schema,
+//! which nothing allows.
 
 mod allow;
 mod clear;
@@ -17,6 +18,8 @@ mod privileges;
 mod queues;
 mod running;
 mod view;
+
+use std::collections::BTreeSet;
 
 use crate::artifacts::Tree;
 
@@ -116,53 +119,52 @@ impl Report {
 /// Runs every lint that looks at the profile.
 pub(crate) fn look(seen: &Seen<'_>, faults: &mut Diagnostics) {
     let view = View::new(seen);
-    run(&seen.profile.allows, faults, |look, report| {
+    let used = run(&seen.profile.allows, faults, |look, report| {
         if let Look::Profile(look) = look {
             look(&view, report);
         }
     });
     // Where something could not be read, a lint may have missed what an `allow` is about.
     if !faults.has_errors() {
-        allow::unused(&seen.profile.allows, of_files, faults);
+        allow::unused(&seen.profile.allows, &used, of_files, faults);
     }
 }
 
 /// Runs every lint that looks at the rendered files.
 pub(crate) fn look_at_files(tree: &Tree, allows: &[Allow], faults: &mut Diagnostics) {
-    run(allows, faults, |look, report| {
+    let used = run(allows, faults, |look, report| {
         if let Look::Files(look) = look {
             look(tree, report);
         }
     });
-    allow::unused(allows, |lint| !of_files(lint), faults);
+    allow::unused(allows, &used, |lint| !of_files(lint), faults);
 }
 
 fn of_files(lint: &str) -> bool {
     LINTS.iter().copied().flatten().any(|known| known.name == lint && matches!(known.look, Look::Files(_)))
 }
 
-fn run(allows: &[Allow], faults: &mut Diagnostics, look: impl Fn(Look, &mut Report)) {
+/// Takes over what is found and not allowed; which of the exceptions have matched something.
+fn run(allows: &[Allow], faults: &mut Diagnostics, look: impl Fn(Look, &mut Report)) -> BTreeSet<usize> {
+    let mut used = BTreeSet::new();
     for lint in LINTS.iter().copied().flatten() {
         let root = faults.sources().root().to_owned();
         let mut report = Report { lint: lint.name, level: lint.level, root, found: Vec::new() };
         look(lint.look, &mut report);
         for (subject, finding) in report.found {
-            let mut allowed = false;
-            for allow in allows.iter().filter(|allow| allow.covers(lint.name, &subject)) {
-                allow.used.set(true);
-                allowed = true;
-            }
-            if !allowed {
+            let covering = |(nth, allow): (usize, &Allow)| allow.covers(lint.name, &subject).then_some(nth);
+            let matched: Vec<usize> = allows.iter().enumerate().filter_map(covering).collect();
+            if matched.is_empty() {
                 faults.adopt(finding);
             }
+            used.extend(matched);
         }
     }
+    used
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

@@ -42,7 +42,11 @@ pub(super) const LINTS: Table = &[
 fn no_health_check(view: &View<'_>, report: &mut Report) {
     for (name, service) in &view.profile.services {
         let routed = view.profile.routes.values().any(|placed| &placed.route.service == name);
-        if routed || view.is_migration(name) || service.compose.contains_key("healthcheck") {
+        // The kinds that know a server know how to ask it.
+        let known = ["nginx", "postgres", "redis", "valkey"]
+            .iter()
+            .any(|kind| view.texts(&[*kind, "service"]).iter().any(|(_, service)| *service == name.as_str()));
+        if routed || known || view.is_migration(name) || service.compose.contains_key("healthcheck") {
             continue;
         }
         report
@@ -146,7 +150,7 @@ fn debug_in_production(view: &View<'_>, report: &mut Report) {
         return;
     }
     for name in view.profile.services.keys() {
-        for word in view.environment(name) {
+        for word in view.told(name) {
             let key = word.key.unwrap_or_default();
             let text = word.text.to_ascii_lowercase();
             let debug = FLAGS.contains(&key) && ["1", "true", "yes", "on"].contains(&&*text);
@@ -165,7 +169,7 @@ const BUILD_TIME: [&str; 5] = ["EXPO_PUBLIC_", "GATSBY_", "NEXT_PUBLIC_", "REACT
 
 fn build_time_variable(view: &View<'_>, report: &mut Report) {
     for name in view.profile.services.keys() {
-        for word in view.environment(name) {
+        for word in view.told(name) {
             let key = word.key.unwrap_or_default();
             if BUILD_TIME.iter().any(|prefix| key.starts_with(prefix)) {
                 report
