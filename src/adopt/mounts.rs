@@ -135,7 +135,12 @@ fn bind(
         let base = shown.trim_start_matches("../").replace(['/', ' '], "-");
         let base: String = base.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
         let base = base.trim_matches(['.', '-', '_']);
-        Mount::Volume(if base.is_empty() { format!("{name}-data") } else { base.to_owned() })
+        let named = if base.is_empty() { format!("{name}-data") } else { base.to_owned() };
+        // A directory and a volume of one name are two things.
+        let volumes = project.model["volumes"].as_object().into_iter().flatten();
+        let taken =
+            volumes.into_iter().any(|(key, volume)| *key == named || volume["name"] == named.as_str());
+        Mount::Volume(if taken { format!("{named}-directory") } else { named })
     };
     let config = CONFIGURATION.iter().any(|lead| target.starts_with(lead));
     match project.found.get(source).unwrap_or(&Found::Missing) {
