@@ -264,7 +264,7 @@ impl Proxy {
     fn global(&self, config: &mut Config, spec: &Spec) -> Result<(), Refused> {
         config
             .section(&[raw("global")])?
-            .fixed(&["log stdout format raw local0 info", "maxconn 8000"])
+            .fixed(&["log stdout format raw local0 info", "maxconn 8000", "tune.bufsize 16384"])
             .line(&[
                 raw("stats socket"),
                 text(ADMIN_SOCKET),

@@ -99,9 +99,6 @@ const MOST_SHOWN: usize = 100;
 pub struct Diagnostics {
     sources: Sources,
     items: Vec<Diagnostic>,
-    /// Every key that was asked for, by the table's name in messages: what the schema must describe.
-    #[cfg(test)]
-    pub(crate) asked: std::collections::BTreeMap<String, std::collections::BTreeSet<&'static str>>,
 }
 
 impl Diagnostic {
@@ -180,12 +177,7 @@ impl Diagnostic {
 
 impl Diagnostics {
     pub(crate) fn new(sources: &Sources) -> Self {
-        Self {
-            sources: sources.clone(),
-            items: Vec::new(),
-            #[cfg(test)]
-            asked: std::collections::BTreeMap::new(),
-        }
+        Self { sources: sources.clone(), items: Vec::new() }
     }
 
     fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {

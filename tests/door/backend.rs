@@ -11,7 +11,6 @@ type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// A server that runs as long as the test.
 pub(crate) struct Backend {
-    pub(crate) service: String,
     seen: Seen,
 }
 
@@ -30,7 +29,7 @@ impl Backend {
                 }
             }
         });
-        Self { service: service.to_owned(), seen }
+        Self { seen }
     }
 
     /// What came over each connection since the last time, without the proxy's own questions.

@@ -46,11 +46,13 @@ pub(crate) struct Way<'a> {
     pub(crate) versions: &'a [&'static SupportedProtocolVersion],
     /// What is said before TLS begins.
     pub(crate) before: &'a [u8],
+    /// Whether HTTP/2 is spoken.
+    pub(crate) two: bool,
 }
 
 impl<'a> Way<'a> {
     pub(crate) fn new(address: &'a str, name: &'a str) -> Self {
-        Self { address, name, versions: rustls::ALL_VERSIONS, before: b"" }
+        Self { address, name, versions: rustls::ALL_VERSIONS, before: b"", two: false }
     }
 
     /// Connects and shakes hands.
@@ -60,12 +62,13 @@ impl<'a> Way<'a> {
         tcp.write_all(self.before).map_err(fail)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(Anybody(provider.clone()));
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
+        config.alpn_protocols = vec![if self.two { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let name = ServerName::try_from(self.name.to_owned()).unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
         while connection.is_handshaking() {
@@ -115,6 +118,15 @@ impl Client {
     /// The certificate that was shown, in DER.
     pub(crate) fn certificate(&self) -> Vec<u8> {
         self.stream.conn.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    /// Everything that comes until nothing comes for a while.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let (mut all, mut some) = (Vec::new(), [0; 16384]);
+        while let Ok(length @ 1..) = self.stream.read(&mut some) {
+            all.extend_from_slice(&some[..length]);
+        }
+        all
     }
 
     /// The next answer.

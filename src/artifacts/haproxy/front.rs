@@ -22,9 +22,9 @@ const HYGIENE: &[&str] = &[
     "http-request deny deny_status 400 if { req.hdr_cnt(transfer-encoding) gt 1 }",
     // HTTP/1.0 knows no chunks (RFC 9112, section 6.1).
     "http-request deny deny_status 400 if { req.ver 1.0 } { req.hdr_cnt(transfer-encoding) gt 0 }",
-    // HAProxy passes NUL on (RFC 9110, section 5.5). Written out, a header has to fit into a buffer: what is too long for
-    // that, from 8 KiB on at the earliest, nobody has looked at.
-    "http-request return status 431 if !{ req.hdrs,url_enc -m found }",
+    // HAProxy passes NUL on (RFC 9110, section 5.5). Written out, a header has to fit into a buffer (`tune.bufsize`): of
+    // what is too long for that nobody has seen the end.
+    "http-request return status 431 if { req.hdrs,url_enc,length ge 16380 }",
     "http-request deny deny_status 400 if { req.hdrs,url_enc -m sub %00 }",
     // To a web socket, and not to HTTP/2 in the clear, in which nobody would see the requests.
     "http-request del-header Upgrade unless { req.fhdr(upgrade) -m str -i websocket }",
