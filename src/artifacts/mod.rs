@@ -2,23 +2,28 @@
 //!
 //! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
 
+pub mod backup;
 pub mod cloud_init;
 pub mod compose;
 pub mod docker;
 #[cfg(test)]
 mod fixture;
 mod format;
+pub mod gc;
 pub mod hardening;
 pub mod haproxy;
+pub mod health;
 pub mod journald;
 mod literal;
 pub mod nftables;
 pub mod postgres;
 pub mod redis;
 pub mod size;
+pub mod slice;
 pub mod sshd;
 pub mod sysctl;
 pub mod systemd;
+mod timer;
 pub mod tree;
 pub mod updates;
 
@@ -43,6 +48,10 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<journald::Journald>(),
     Kind::of::<updates::Updates>(),
     Kind::of::<hardening::Hardening>(),
+    Kind::of::<slice::Slice>(),
+    Kind::of::<backup::Backup>(),
+    Kind::of::<gc::Gc>(),
+    Kind::of::<health::Health>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<compose::Compose>(),

@@ -10,7 +10,7 @@ use super::format::Refused;
 use super::format::postgres::Conf;
 use super::size::Size;
 use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, literal};
-use crate::model::ServiceName;
+use crate::model::{Dump, ServiceName};
 use crate::spec::Spec;
 
 /// The table `[postgres]`.
@@ -85,6 +85,7 @@ impl Artifact for Postgres {
             "hba_file=/etc/postgresql/pg_hba.conf",
         ];
         tree.command(&self.service, command.map(str::to_owned).to_vec());
+        tree.dump(self.dump());
         Ok(())
     }
 }
@@ -137,6 +138,20 @@ fn kib(amount: u64) -> String {
 }
 
 impl Postgres {
+    /// A copy in `pg_dump`'s own format, which `pg_restore` reads (postgresql.org, "SQL Dump"). The password comes from where
+    /// the image's entrypoint has it from, and goes through the environment of this one command.
+    fn dump(&self) -> Dump {
+        let script = "PGPASSWORD=$(cat \"$POSTGRES_PASSWORD_FILE\") && export PGPASSWORD && \
+                      exec pg_dump --format=custom --no-password --username=\"$1\" --dbname=\"$2\"";
+        let write = ["sh", "-c", script, "sh", &self.user, &self.database];
+        Dump {
+            service: self.service.clone(),
+            write: write.map(str::to_owned).to_vec(),
+            check: ["pg_restore", "--list"].map(str::to_owned).to_vec(),
+            suffix: "dump".to_owned(),
+        }
+    }
+
     fn conf(&self, vcpus: u32) -> Result<String, Refused> {
         let parallel = Parallel::of(vcpus);
         let sizes = Sizes::of(self.memory, self.max_connections, parallel);

@@ -20,7 +20,7 @@ pub mod verified;
 pub use image::{Blob, ImageError, ImageFiles};
 pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
-    ActivatorPin, ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
+    ActivatorPin, ArtifactEntry, Backups, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
     Switching,
 };
 pub use seal::{Bundle, SealError, seal};

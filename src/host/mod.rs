@@ -56,6 +56,10 @@ impl Host for Droplet {
             }
             Effect::Stop { containers } => docker::stop(containers),
             Effect::KeepRunning { containers, keep } => docker::keep_running(containers, *keep),
+            Effect::UnitsAhead { files, start } => {
+                let files: Vec<_> = files.iter().map(|path| self.store.join(path.to_string())).collect();
+                systemd::units_ahead(&files, start)
+            }
             Effect::DaemonReload => systemd::daemon_reload(),
             Effect::Unit { verb, unit } => systemd::unit(*verb, unit),
             Effect::Route { routes, to } => haproxy::route(routes, *to),

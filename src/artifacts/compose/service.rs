@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{SecretName, SecretOrigin, ServiceName};
 use crate::spec::{Hosts, Placement, Service, Spec};
 
-use super::super::Tree;
+use super::super::{Tree, slice};
 
 /// A service in Compose's terms, before it is known where it runs.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ impl Model {
         default("cap_drop", json!(["ALL"]));
         default("init", json!(true));
         default("stop_grace_period", json!("30s"));
+        // No metadata service, not even for root on the machine's own network.
+        default("cgroup_parent", json!(slice::NAME));
         if let Some(command) = tree.command_of(name) {
             default("command", json!(command));
         }
