@@ -95,7 +95,8 @@ impl Artifact for Hardening {
             return Ok(());
         }
         // `blacklist` alone only forgets aliases; `install` takes the place of loading (modprobe.d(5)).
-        let kept = UNUSED.iter().filter(|module| !self.allow_modules.iter().any(|allowed| allowed == *module));
+        let kept =
+            UNUSED.iter().filter(|module| !self.allow_modules.iter().any(|allowed| allowed == *module));
         let mut modules = Settings::spaced();
         modules.comment("Nothing on a droplet uses these.");
         for module in kept {
@@ -105,7 +106,8 @@ impl Artifact for Hardening {
                 .map_err(|refused| refused.at(MODULES))?;
         }
         let mut limits = Settings::spaced();
-        limits.comment("A dump of a program's memory has its secrets in it (CIS Debian 1.5; lynis KRNL-5820).");
+        limits
+            .comment("A dump of a program's memory has its secrets in it (CIS Debian 1.5; lynis KRNL-5820).");
         limits.fixed("* hard core 0");
         let mut coredump = Settings::section("Coredump");
         coredump.fixed("Storage=none").fixed("ProcessSizeMax=0");
@@ -139,6 +141,9 @@ mod tests {
         let mut tree = Tree::default();
         hardening.render(&fixture::spec(), &mut tree).unwrap();
         let text = fixture::text(&tree, MODULES, Slot::Blue);
-        assert!(!text.contains("sctp") && text.contains("install dccp /bin/false\nblacklist dccp\n"), "{text}");
+        assert!(
+            !text.contains("sctp") && text.contains("install dccp /bin/false\nblacklist dccp\n"),
+            "{text}"
+        );
     }
 }

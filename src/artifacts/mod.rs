@@ -10,8 +10,8 @@ pub mod docker;
 mod fixture;
 mod format;
 pub mod gc;
-pub mod hardening;
 pub mod haproxy;
+pub mod hardening;
 pub mod health;
 pub mod journald;
 mod literal;
@@ -26,6 +26,7 @@ pub mod systemd;
 mod timer;
 pub mod tree;
 pub mod updates;
+pub mod volumes;
 
 use std::fmt;
 
@@ -49,6 +50,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<updates::Updates>(),
     Kind::of::<hardening::Hardening>(),
     Kind::of::<slice::Slice>(),
+    Kind::of::<volumes::Volumes>(),
     Kind::of::<backup::Backup>(),
     Kind::of::<gc::Gc>(),
     Kind::of::<health::Health>(),

@@ -56,7 +56,10 @@ mod tests {
     #[test]
     fn renders() {
         let tree = fixture::tree();
-        insta::assert_snapshot!(NAME, fixture::text(&tree, &format!("etc/systemd/system/{NAME}"), Slot::Blue));
+        insta::assert_snapshot!(
+            NAME,
+            fixture::text(&tree, &format!("etc/systemd/system/{NAME}"), Slot::Blue)
+        );
     }
 
     #[test]

@@ -166,34 +166,30 @@ impl Sshd {
             let networks: Vec<_> = self.penalty_exempt.iter().map(|net| net.trunc().to_string()).collect();
             conf.set("PerSourcePenaltyExemptList", &networks.join(","))?;
         }
-        conf.comment("A connection that is lost is noticed after ten minutes, by messages inside the encryption.")
-            .set("ClientAliveInterval", "300")?
-            .set("ClientAliveCountMax", "2")?
-            .set("TCPKeepAlive", "no")?
-            .comment("Nothing but a shell and files (lynis SSH-7408).")
-            .set("X11Forwarding", "no")?
-            .set("AllowAgentForwarding", "no")?
-            .set(
-                "AllowTcpForwarding",
-                if self.tcp_forwarding == Forwarding::Local { "local" } else { "no" },
-            )?
-            .set("AllowStreamLocalForwarding", "no")?
-            .set("PermitTunnel", "no")?
-            .set("GatewayPorts", "no")?
-            .set("PermitUserEnvironment", "no")?
-            .set("PermitUserRC", "no")?
-            .set("Compression", "no")?
-            .comment("With the fingerprint of the key that was used (Mozilla).")
-            .set("LogLevel", "VERBOSE")?
-            .comment("Mozilla, \"modern\"; the first exchange, where there is one, resists quantum computers.");
+        conf.comment(
+            "A connection that is lost is noticed after ten minutes, by messages inside the encryption.",
+        )
+        .set("ClientAliveInterval", "300")?
+        .set("ClientAliveCountMax", "2")?
+        .set("TCPKeepAlive", "no")?
+        .comment("Nothing but a shell and files (lynis SSH-7408).")
+        .set("X11Forwarding", "no")?
+        .set("AllowAgentForwarding", "no")?
+        .set("AllowTcpForwarding", if self.tcp_forwarding == Forwarding::Local { "local" } else { "no" })?
+        .set("AllowStreamLocalForwarding", "no")?
+        .set("PermitTunnel", "no")?
+        .set("GatewayPorts", "no")?
+        .set("PermitUserEnvironment", "no")?
+        .set("PermitUserRC", "no")?
+        .set("Compression", "no")?
+        .comment("With the fingerprint of the key that was used (Mozilla).")
+        .set("LogLevel", "VERBOSE")?
+        .comment("Mozilla, \"modern\"; the first exchange, where there is one, resists quantum computers.");
         // OpenSSH 9.9 release notes.
         let first = if release == OsRelease::Debian13 { "mlkem768x25519-sha256," } else { "" };
         let exchange = "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org";
         conf.set("KexAlgorithms", &format!("{first}{exchange}"))?
-            .set(
-                "Ciphers",
-                "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com",
-            )?
+            .set("Ciphers", "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com")?
             .set("MACs", "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com")?
             .set(
                 "HostKeyAlgorithms",
@@ -248,7 +244,10 @@ mod tests {
     fn groups_are_named_only_if_the_profile_names_some() {
         let named: Sshd = toml::from_str("allow_groups = ['ops', 'deploy']\npermit_root = 'no'").unwrap();
         let text = named.text(OsRelease::Debian13).unwrap();
-        assert!(text.contains("\nAllowGroups ops deploy\n") && text.contains("PermitRootLogin no\n"), "{text}");
+        assert!(
+            text.contains("\nAllowGroups ops deploy\n") && text.contains("PermitRootLogin no\n"),
+            "{text}"
+        );
         assert!(!Sshd::default().text(OsRelease::Debian13).unwrap().contains("AllowGroups"));
     }
 }

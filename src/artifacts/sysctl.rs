@@ -131,7 +131,10 @@ const OVERCOMMIT: Group = Group {
 const HARMFUL: &[(&str, &str)] = &[
     ("user.max_user_namespaces", "units with `PrivateUsers=` would not start"),
     ("kernel.modules_disabled", "what Docker and nftables load later would be missing"),
-    ("net.ipv6.conf.all.disable_ipv6", "programs that listen on `[::]` would not start; the firewall covers IPv6"),
+    (
+        "net.ipv6.conf.all.disable_ipv6",
+        "programs that listen on `[::]` would not start; the firewall covers IPv6",
+    ),
     ("net.ipv4.ip_forward", "containers would be cut off"),
 ];
 
@@ -163,7 +166,11 @@ impl Artifact for Sysctl {
                 problems.push(Problem { at: at(), message, hint });
             }
             if let Some((_, why)) = HARMFUL.iter().find(|(harmful, _)| harmful == key) {
-                problems.push(Problem { at: at(), message: why.to_string(), hint: Some("leave it out".to_owned()) });
+                problems.push(Problem {
+                    at: at(),
+                    message: why.to_string(),
+                    hint: Some("leave it out".to_owned()),
+                });
             }
             if value.text().is_empty() {
                 problems.push(Problem { at: at(), message: "the value is empty".to_owned(), hint: None });
@@ -192,7 +199,8 @@ impl Sysctl {
         let mut conf = Settings::equals();
         if self.enabled {
             for group in GROUPS.iter().filter(|group| redis || !group.redis) {
-                let said = |key: &str| self.leave.iter().any(|left| left == key) || self.set.contains_key(key);
+                let said =
+                    |key: &str| self.leave.iter().any(|left| left == key) || self.set.contains_key(key);
                 let keys: Vec<_> = group.keys.iter().filter(|(key, _)| !said(key)).collect();
                 if !keys.is_empty() {
                     conf.comment(group.why);
@@ -247,7 +255,10 @@ mod tests {
         let text = sysctl.text(false).unwrap();
         assert!(!text.contains("kernel.sysrq") && !text.contains("overcommit"), "{text}");
         assert_eq!(text.matches("vm.swappiness").count(), 1);
-        assert!(text.contains("vm.swappiness = 1\n") && text.contains("tcp_rmem = 4096 131072 6291456\n"), "{text}");
+        assert!(
+            text.contains("vm.swappiness = 1\n") && text.contains("tcp_rmem = 4096 131072 6291456\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -130,7 +130,9 @@ pub(super) fn check_times(key: &str, times: &[String]) -> Vec<Problem> {
 /// `HH:MM`.
 pub(super) fn is_time(text: &str) -> bool {
     let two = |part: &str, limit: u8| {
-        part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()) && part.parse().is_ok_and(|n: u8| n < limit)
+        part.len() == 2
+            && part.bytes().all(|b| b.is_ascii_digit())
+            && part.parse().is_ok_and(|n: u8| n < limit)
     };
     text.split_once(':').is_some_and(|(hours, minutes)| two(hours, 24) && two(minutes, 60))
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Check, Digest, Dump, Mask, Mode, OnChange, SecretFile, ServiceName, Slot, Slots, StorePath, TreePath, Unit,
-    UnitName,
+    Check, Digest, Dump, Mask, Mode, OnChange, SecretFile, ServiceName, Slot, Slots, StorePath, TreePath,
+    Unit, UnitName,
 };
 
 /// All files of a bundle, and what renderers tell each other: a config file's kind says where it is mounted, the

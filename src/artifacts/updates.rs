@@ -143,12 +143,17 @@ impl Updates {
             let pattern = package.replace('.', "\\.").replace('+', "\\+");
             conf.set("Unattended-Upgrade::Package-Blacklist::", &format!("{pattern}$"))?;
         }
-        conf.comment("A dpkg that was interrupted is mended; what a power cut would leave half done stays small.")
-            .set("Unattended-Upgrade::AutoFixInterruptedDpkg", "true")?
-            .set("Unattended-Upgrade::MinimalSteps", "true")?
-            .comment("Old kernels would fill the disk.")
-            .set("Unattended-Upgrade::Remove-Unused-Kernel-Packages", "true")?
-            .set("Unattended-Upgrade::Automatic-Reboot", if self.reboot_at.is_some() { "true" } else { "false" })?;
+        conf.comment(
+            "A dpkg that was interrupted is mended; what a power cut would leave half done stays small.",
+        )
+        .set("Unattended-Upgrade::AutoFixInterruptedDpkg", "true")?
+        .set("Unattended-Upgrade::MinimalSteps", "true")?
+        .comment("Old kernels would fill the disk.")
+        .set("Unattended-Upgrade::Remove-Unused-Kernel-Packages", "true")?
+        .set(
+            "Unattended-Upgrade::Automatic-Reboot",
+            if self.reboot_at.is_some() { "true" } else { "false" },
+        )?;
         if let Some(time) = &self.reboot_at {
             conf.set("Unattended-Upgrade::Automatic-Reboot-Time", time)?
                 .set("Unattended-Upgrade::Automatic-Reboot-WithUsers", "true")?;
@@ -186,8 +191,14 @@ mod tests {
         let updates: Updates = toml::from_str("reboot_at = '04:30'\nhold = ['libc6', 'g++']").unwrap();
         assert_eq!(updates.check(&fixture::spec()), []);
         let ubuntu = updates.text(OsRelease::Ubuntu2404).unwrap();
-        assert!(ubuntu.contains("Allowed-Origins:: \"${distro_id}:${distro_codename}-security\";\n"), "{ubuntu}");
-        assert!(ubuntu.contains("\"g\\+\\+$\";\n") && ubuntu.contains("Reboot-Time \"04:30\";\n"), "{ubuntu}");
+        assert!(
+            ubuntu.contains("Allowed-Origins:: \"${distro_id}:${distro_codename}-security\";\n"),
+            "{ubuntu}"
+        );
+        assert!(
+            ubuntu.contains("\"g\\+\\+$\";\n") && ubuntu.contains("Reboot-Time \"04:30\";\n"),
+            "{ubuntu}"
+        );
         let debian = updates.text(OsRelease::Debian12).unwrap();
         assert!(debian.contains("label=Debian-Security") && !debian.contains("ESM"), "{debian}");
     }

@@ -7,8 +7,8 @@ use super::archive::{self, ArchiveError};
 use super::check::{self, ManifestFault};
 use super::oci::{CONFIG_TYPE, Descriptor, LAYER_TYPE, OciManifest};
 use super::{
-    ActivatorPin, ArtifactEntry, Backups, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
-    Switching,
+    ActivatorPin, ArtifactEntry, Backups, ImagePin, Manifest, Network, Project, Projects, RouteRule,
+    SlotService, Switching,
 };
 use super::{archive::MAX_CONTENT, gz1};
 use crate::artifacts::Tree;

@@ -12,6 +12,7 @@ mod tls;
 
 pub use offline::Offline;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,28 @@ impl Host for Droplet {
 
     fn load_image(&mut self, image: &ImagePin, files: &ImageFiles, layout: &Layout) -> Result<(), HostError> {
         images::load(image, files, layout)
+    }
+
+    fn local_images(&mut self) -> Result<Vec<String>, HostError> {
+        images::ours()
+    }
+
+    fn remove_image(&mut self, local: &str) -> Result<(), HostError> {
+        images::remove(local)
+    }
+
+    fn in_use(&mut self) -> Result<Vec<String>, HostError> {
+        docker::in_use()
+    }
+
+    fn run_in(
+        &mut self,
+        container: &str,
+        command: &[String],
+        input: Option<File>,
+        output: Option<File>,
+    ) -> Result<(), HostError> {
+        docker::run_in(container, command, input, output)
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {

@@ -23,7 +23,8 @@ pub(super) fn units_ahead(files: &[PathBuf], start: &[UnitName]) -> Result<(), H
     for file in files {
         let Some(name) = file.file_name() else { continue };
         let link = Path::new(RUNTIME_UNITS).join(name);
-        let fail = |error: io::Error| HostError::new(format!("linking `{}`", link.display()), error.to_string());
+        let fail =
+            |error: io::Error| HostError::new(format!("linking `{}`", link.display()), error.to_string());
         fs::create_dir_all(RUNTIME_UNITS).map_err(fail)?;
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
@@ -40,8 +41,9 @@ pub(super) fn daemon_reload() -> Result<(), HostError> {
     for entry in fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten() {
         let link = entry.path();
         if ours(&link) {
-            fs::remove_file(&link)
-                .map_err(|error| HostError::new(format!("removing `{}`", link.display()), error.to_string()))?;
+            fs::remove_file(&link).map_err(|error| {
+                HostError::new(format!("removing `{}`", link.display()), error.to_string())
+            })?;
         }
     }
     systemctl(["daemon-reload"]).run().map(drop)

@@ -86,9 +86,15 @@ mod tests {
 
     #[test]
     fn no_value_reaches_beyond_its_line() {
-        for (name, value) in
-            [("A", "b\nC d"), ("A", "b # c"), ("A", "b\"; D \"e"), ("A b", "c"), ("A", " b"), ("A=b", "c"), ("", "c")]
-        {
+        for (name, value) in [
+            ("A", "b\nC d"),
+            ("A", "b # c"),
+            ("A", "b\"; D \"e"),
+            ("A b", "c"),
+            ("A", " b"),
+            ("A=b", "c"),
+            ("", "c"),
+        ] {
             assert!(Settings::equals().set(name, value).is_err(), "{name:?} {value:?}");
         }
     }
