@@ -30,8 +30,8 @@ enum How {
     Udp,
     Ping,
 }
-use Who::{Container, Listed, Nobody, Root, Stranger, Vpc};
 use How::{Ping, Tcp, Udp};
+use Who::{Container, Listed, Nobody, Root, Stranger, Vpc};
 
 /// Who, how, where, and whether it passes through the rules. Without them all of it passes.
 const TABLE: &[(Who, How, &str, bool)] = &[
@@ -100,7 +100,9 @@ fn passes(wires: &Wires, (from, how, to, _): &(Who, How, &str, bool)) -> bool {
     let to: SocketAddr = to.parse().unwrap();
     let own = |last: u16| match to {
         SocketAddr::V4(_) => IpAddr::from([203, 0, 113, u8::try_from(last).unwrap()]),
-        SocketAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from_str_radix(&last.to_string(), 16).unwrap()]),
+        SocketAddr::V6(_) => {
+            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from_str_radix(&last.to_string(), 16).unwrap()])
+        }
     };
     let (namespace, own): (&Namespace, IpAddr) = match from {
         Listed => (&wires.public, own(10)),
@@ -140,7 +142,11 @@ fn what_must_pass_passes_and_what_must_not_does_not() {
         let wrong = asked.into_iter().filter(|(entry, passed)| *passed != (entry.3 || !with_rules));
         wrong.map(|((from, how, to, _), passed)| format!("{from:?} {how:?} {to}: {passed}")).collect()
     };
-    assert_eq!(wrong(false), [""; 0], "without rules everything passes, so that what does not is the rules' doing");
+    assert_eq!(
+        wrong(false),
+        [""; 0],
+        "without rules everything passes, so that what does not is the rules' doing"
+    );
     wires.machine.sh(&format!("nft -f - <<'END'\n{}\nEND", ruleset(FIREWALL)));
     assert_eq!(wrong(true), [""; 0], "with the rules");
     println!("packets: {} probes without rules and with them", TABLE.len());

@@ -17,7 +17,8 @@ fn within<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> T 
     std::thread::scope(|scope| {
         let moved = scope.spawn(|| {
             let fd = namespace.open();
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&fd), Some(LinkNameSpaceType::Network)).unwrap();
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&fd), Some(LinkNameSpaceType::Network))
+                .unwrap();
             work()
         });
         moved.join().unwrap()

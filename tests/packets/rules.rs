@@ -68,7 +68,10 @@ fn loading_again_replaces_our_table_and_leaves_every_other_alone() {
     let second = wires.machine.sh("nft -s list table inet bundle");
     assert!(second.contains("elements = { 443 }") && !second.contains("9100"), "{second}");
     assert_eq!(foreign(&wires), before, "byte by byte");
-    assert_eq!(wires.machine.sh("nft list tables | sort"), "table inet bundle\ntable ip nat\ntable ip6 nat\n");
+    assert_eq!(
+        wires.machine.sh("nft list tables | sort"),
+        "table inet bundle\ntable ip nat\ntable ip6 nat\n"
+    );
 }
 
 #[test]

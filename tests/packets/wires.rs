@@ -23,7 +23,9 @@ impl Namespace {
         let mut line = [0];
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
         let namespace = Self { holder };
-        namespace.sh("ip link set lo up; sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+        namespace.sh(
+            "ip link set lo up; sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+        );
         namespace
     }
 
@@ -76,7 +78,10 @@ impl Wires {
     /// Lays the wires. The machine forwards, masquerades what containers send out, and leads its port 8080 to the container's
     /// 80 over both protocols, as Docker does for a port that is published on `0.0.0.0` and `[::]`.
     pub(crate) fn lay() -> Self {
-        assert!(rustix::process::geteuid().is_root(), "tests/packets makes network namespaces, and so runs as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "tests/packets makes network namespaces, and so runs as root"
+        );
         let wires = Self {
             machine: Namespace::new(),
             public: Namespace::new(),
@@ -90,8 +95,7 @@ impl Wires {
         join("eth0", &wires.public, "wire");
         join("eth1", &wires.vpc, "wire");
         join("veth0", &wires.container, "eth0");
-        wires.machine.sh(
-            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+        wires.machine.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
              ip link add br-app type bridge
              ip link set veth0 master br-app
              for link in br-app veth0 eth0 eth1; do ip link set $link up; done
@@ -103,8 +107,7 @@ impl Wires {
              ip address add fd00:20::1/64 dev br-app nodad
              ip route add 169.254.169.254 dev eth0
              ip route add default via 203.0.113.254
-             ip -6 route add default via 2001:db8::fe",
-        );
+             ip -6 route add default via 2001:db8::fe");
         // As Docker writes it where it uses nftables; other names, the same hooks and priorities.
         wires.machine.sh(
             "nft -f - <<END
@@ -119,29 +122,23 @@ table ip6 nat {
 END",
         );
         // `.10` and `::10` are listed for SSH, `.20` and `::20` are not; `.254` is the world behind the public side.
-        wires.public.sh(
-            "ip link set wire up
+        wires.public.sh("ip link set wire up
              for last in 10 20 254; do ip address add 203.0.113.$last/24 dev wire; done
              for last in 10 20 fe; do ip address add 2001:db8::$last/64 dev wire nodad; done
              ip address add 169.254.169.254/32 dev wire
              ip route add 172.20.0.0/24 via 203.0.113.1
              ip -6 route add fd00:20::/64 via 2001:db8::1
-             sysctl -qw net.ipv4.ping_group_range='0 0'",
-        );
-        wires.vpc.sh(
-            "ip link set wire up
+             sysctl -qw net.ipv4.ping_group_range='0 0'");
+        wires.vpc.sh("ip link set wire up
              ip address add 10.110.0.3/20 dev wire
              ip address add fd00:110::3/64 dev wire nodad
              ip route add 172.20.0.0/24 via 10.110.0.2
-             sysctl -qw net.ipv4.ping_group_range='0 0'",
-        );
-        wires.container.sh(
-            "ip link set eth0 up
+             sysctl -qw net.ipv4.ping_group_range='0 0'");
+        wires.container.sh("ip link set eth0 up
              ip address add 172.20.0.2/24 dev eth0
              ip address add fd00:20::2/64 dev eth0 nodad
              ip route add default via 172.20.0.1
-             ip -6 route add default via fd00:20::1",
-        );
+             ip -6 route add default via fd00:20::1");
         wires
     }
 }
