@@ -186,7 +186,7 @@ fn containers_cannot_reach_the_metadata_service(droplet: &dyn Machine) {
     // Those of the first generation, which were started before its files stood in /etc: whoever is in their control group.
     for container in ["postgres", "backend-blue", "worker-blue"] {
         let pid = droplet.sh(&format!("docker inspect --format '{{{{.State.Pid}}}}' {container}"));
-        let group = droplet.sh(&format!("cut -d: -f3 /proc/{}/cgroup", pid.trim()));
+        let group = droplet.sh(&format!("sed -n 's/^0:://p' /proc/{}/cgroup", pid.trim()));
         assert!(group.contains("bundle-app.slice"), "{container}: {group}");
         let script = format!(
             "echo $$ >/sys/fs/cgroup{}/cgroup.procs; curl -s -m 3 http://169.254.169.254/ || echo shut",
