@@ -1,4 +1,4 @@
-//! Which links a generation wants in `/etc`: a pure function of its manifest.
+//! Which links a generation wants in `/etc`, and for env files elsewhere: a pure function of its manifest.
 
 use super::side::Side;
 use crate::model::Slot;
@@ -23,6 +23,9 @@ impl Side<'_> {
                 links.insert(format!("/{UNITS}{wants}.wants/{}", entry.path.name()), target.clone());
             }
             links.insert(format!("/{path}"), target);
+        }
+        for file in &manifest.secret_files {
+            links.extend(file.link.iter().map(|link| (link.clone(), file.absolute())));
         }
         for unit in manifest.masks.keys() {
             links.insert(format!("/{UNITS}{unit}"), "/dev/null".to_owned());

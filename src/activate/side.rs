@@ -144,7 +144,7 @@ impl<'a> Side<'a> {
                 rule: rule.clone(),
                 slot: self.slot(),
                 release: manifest.release,
-                domain: manifest.domain.clone(),
+                domain: rule.host.clone().unwrap_or_else(|| manifest.domain.clone()),
             })
             .collect();
         let data = self.data().into_iter().flat_map(|data| data.services.iter().map(ToString::to_string));

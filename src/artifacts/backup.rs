@@ -4,14 +4,15 @@
 //! The kinds of databases say how a copy is made; this one says when, and for how long. What a disk that dies takes along
 //! has to be somewhere else: `bundle backups` says where the files are.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::timer::{Job, Needs, When, check_times};
 use super::{Artifact, Problem, RenderError, Section, Tree, literal};
 use crate::spec::Spec;
 
-/// The table `[backup]`.
-#[derive(Debug, Deserialize)]
+/// When the databases are copied, and how long the copies are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backup {
     /// Whether the databases of the profile are copied. Default: `true`, where it has one.

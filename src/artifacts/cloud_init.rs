@@ -1,6 +1,6 @@
 //! `cloud-init/user-data`: what a fresh droplet is given.
 //!
-//! The header `#cloud-config` and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
+//! The line `#cloud-config`, a comment, and one line of JSON, which YAML contains, in ASCII. It lays files down and starts one
 //! program, `cloud-init/bootstrap.sh`, which installs the packages, fetches the activator by digest and hands over.
 //! cloud-init installs nothing itself: it would try once, and a mirror that is not there yet would be the end. It has two
 //! blanks, because a bundle cannot contain its own digest; [`fill`] fills them.
@@ -10,17 +10,18 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::format::shell::Assignments;
 use super::format::{self, Refused};
-use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables};
+use super::{Artifact, Entry, RenderError, Section, Tree, docker, literal, nftables, tree};
 use crate::model::{Digest, Slot};
 use crate::spec::{DockerRepository, OsRelease, Registry, Spec};
 
 /// The kind `cloud-init`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloudInit {}
 
@@ -69,6 +70,8 @@ impl Artifact for CloudInit {
             "--config-file",
             "{}",
         ]);
+        // Its first line says what it is; the header is the second.
+        let entry = entry.bare();
         tree.insert(entry).map(drop)
     }
 }
@@ -115,7 +118,7 @@ fn user_data(
         "ssh_pwauth": false,
         "write_files": files,
     });
-    Ok(format!("#cloud-config\n{}\n", format::json::ascii(&document)?))
+    Ok(format!("#cloud-config\n{}{}\n", tree::header(&spec.name), format::json::ascii(&document)?))
 }
 
 /// An entry of `write_files`. The mode is a string, quoted: a number would be read as a decimal one; the owner is root,
@@ -143,7 +146,10 @@ fn settings(spec: &Spec, registry: &Registry, tree: &Tree) -> Result<String, Ref
         .set("activator", ACTIVATOR_BLANK)?
         .set("host", host)?
         .set("name", name)?
-        .set("programs", PROGRAMS)?
+        .set(
+            "programs",
+            &[PROGRAMS, if tree.packages().any(|name| name == "lego") { " lego" } else { "" }].concat(),
+        )?
         .set("packages", &packages(spec, tree)?.join(" "))?
         .comment("Seconds between two tries, at first and at most, and how long each step is tried.")
         .set("first_pause", "2")?
@@ -212,7 +218,8 @@ mod tests {
     }
 
     fn written(user_data: &str) -> Vec<(String, String)> {
-        let json = user_data.strip_prefix("#cloud-config\n").unwrap();
+        let (header, json) = user_data.strip_prefix("#cloud-config\n").unwrap().split_once('\n').unwrap();
+        assert!(header.starts_with("# ") && header.contains("`production`"), "{header}");
         let document: Value = serde_json::from_str(json).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let files = document["write_files"].as_array().unwrap();

@@ -5,12 +5,13 @@
 //! service has a fixed address on networks that the activator makes. Values are spelled as Compose spells them, `$$` for
 //! a dollar sign; the profile refuses a `$` that would interpolate something of the machine's environment.
 //!
-//! This kind renders last: it mounts what the others say.
+//! This kind renders behind the others: it mounts what they say.
 
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ use crate::spec::{Networks, Placement, Service, Spec};
 use service::Model;
 
 /// The kind `compose`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Compose {}
 
@@ -79,6 +80,15 @@ impl Artifact for Compose {
     }
 }
 
+/// What every service is given that does not say otherwise: Compose's keys and values.
+pub fn defaults() -> BTreeMap<&'static str, Value> {
+    let memory = json!(format!("{}m", crate::spec::limits::MEMORY_MIB));
+    let mut defaults = BTreeMap::from(service::hardened());
+    defaults.insert("mem_limit", memory.clone());
+    defaults.insert("memswap_limit", memory);
+    defaults
+}
+
 /// Has the service's secrets written for it, and mounts them.
 fn secrets(name: &ServiceName, service: &Service, tree: &mut Tree) -> Result<(), RenderError> {
     for secret in &service.secrets {
@@ -86,6 +96,7 @@ fn secrets(name: &ServiceName, service: &Service, tree: &mut Tree) -> Result<(),
             path: literal::path(&format!("{name}/{secret}"))?,
             source: SecretSource::Value(secret.clone()),
             owner: literal::owner(service),
+            link: None,
         })?;
         tree.mount(name, super::ServiceMount { source, target: format!("/run/secrets/{secret}") });
     }
@@ -237,7 +248,7 @@ mod tests {
     #[test]
     fn a_setting_of_redis_leaves_the_slots_alone() {
         let before = fixture::tree();
-        let after = fixture::render_with(&fixture::spec(), "maxmemory = '256mb'", "maxmemory = '512mb'");
+        let after = fixture::render_with(&fixture::spec(), "maxmemory = '256mb'", "maxmemory = '128mb'");
         assert_eq!(before.release(), after.release());
         for slot in Slot::BOTH {
             assert_eq!(before.get(slot_path(slot), slot), after.get(slot_path(slot), slot));

@@ -3,6 +3,7 @@
 //! It does not stand below `etc/`: Docker reads it at its start only, so it is laid down before Docker is installed and
 //! changed later only when someone asks for that.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -11,8 +12,8 @@ use super::size::Size;
 use super::{Artifact, Entry, Problem, RenderError, Section, Tree, format, literal};
 use crate::spec::Spec;
 
-/// The table `[dockerd]`: what holds for every container, in the file that the first boot lays down.
-#[derive(Debug, Deserialize)]
+/// What holds for every container, in the file that the first boot lays down.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Docker {
     /// After how much a container's log goes into a next file. Default: `"10m"`.
@@ -21,6 +22,7 @@ pub struct Docker {
     log_files: u32,
     /// How many files and sockets a process in a container may have open, unless its service says otherwise (`ulimits`).
     /// Default: as many as Docker itself may.
+    #[schemars(example = 65_536)]
     open_files: Option<u32>,
 }
 
@@ -67,6 +69,7 @@ impl Artifact for Docker {
             "--validate",
             "--config-file={}",
         ]);
+        let entry = entry.bare();
         tree.insert(entry).map(drop)
     }
 }

@@ -46,6 +46,8 @@ pub(super) fn spec() -> Spec {
     ];
     let route = Route {
         service: name("backend"),
+        host: "bot.example.com".to_owned(),
+        path: "/".to_owned(),
         port: 8000,
         health: "/readyz".to_owned(),
         release_header: Some("X-Bundle-Release".to_owned()),
@@ -64,6 +66,8 @@ pub(super) fn spec() -> Spec {
     Spec {
         name: "production".parse().unwrap(),
         environment: "production".to_owned(),
+        env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "bot.example.com".to_owned(),
         registry: Some(Registry {
             repository: "registry.example.com/team/marketplace".to_owned(),
@@ -91,6 +95,7 @@ pub(super) fn spec() -> Spec {
         secrets: secrets.map(|(key, origin)| (key.parse().unwrap(), origin)).into(),
         switching: Switching { trial_seconds: 30, health_seconds: 60, drain_seconds: 30 },
         activator: None,
+        acme_ca: None,
     }
 }
 
@@ -109,7 +114,7 @@ pub(super) fn render_with(spec: &Spec, from: &str, to: &str) -> Tree {
     let text = if from.is_empty() { TABLES.to_owned() } else { TABLES.replace(from, to) };
     // What `Kind::parse` takes lives as long as the program.
     let text: &'static str = text.leak();
-    let mut tree = Tree::default();
+    let mut tree = Tree::new(&spec.name);
     for kind in KINDS {
         let mut document = DeTable::parse(text).unwrap().into_inner();
         let table = kind.table.and_then(|name| document.remove(name));
@@ -155,6 +160,7 @@ fn plain(image: PinnedImage, placement: Placement, hosts: [u16; 3], uid: u32) ->
         user: Some(User { uid, gid: uid }),
         secrets: Vec::new(),
         environment: BTreeMap::new(),
+        env_files: Vec::new(),
         volumes: Vec::new(),
         depends_on: BTreeMap::new(),
         compose: serde_json::Map::new(),
@@ -171,6 +177,7 @@ fn postgres() -> Service {
         ("POSTGRES_PASSWORD_FILE".to_owned(), "/run/secrets/postgres_password".to_owned()),
         ("POSTGRES_USER".to_owned(), "app".to_owned()),
     ]);
+    service.compose.insert("mem_limit".to_owned(), json!("1280m"));
     service.compose.insert("shm_size".to_owned(), json!("256m"));
     service.compose.insert("stop_grace_period".to_owned(), json!("2m"));
     let healthcheck = json!({ "test": ["CMD", "pg_isready", "-q"], "interval": "5s", "retries": 12 });

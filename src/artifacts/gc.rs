@@ -1,13 +1,14 @@
 //! `[gc]` → `bundle-gc.timer` and its service: what no generation needs any more goes, every day.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::timer::{Job, Needs, When, check_times};
 use super::{Artifact, Problem, RenderError, Section, Tree, literal};
 use crate::spec::Spec;
 
-/// The table `[gc]`.
-#[derive(Debug, Deserialize)]
+/// When old generations, files and images are removed, and what stays.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gc {
     /// Whether old generations, files and images are removed by themselves. Default: `true`.

@@ -1,14 +1,15 @@
 //! `[health]` → `bundle-health.timer` and its service: whether all is well, asked every few minutes. What is not well is in the
 //! journal, and in `systemctl --failed`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::timer::{Job, Needs, When};
 use super::{Artifact, Problem, RenderError, Section, Tree, literal};
 use crate::spec::Spec;
 
-/// The table `[health]`.
-#[derive(Debug, Deserialize)]
+/// How often the machine asks by itself whether all is well.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
     /// Whether the machine asks by itself how it is. Default: `true`.

@@ -32,6 +32,33 @@ pub(super) fn owner(service: &Service) -> User {
     service.user.unwrap_or(User { uid: 0, gid: 0 })
 }
 
+/// What a service may use of the memory, in bytes: its `mem_limit`, or what it gets without one.
+pub(super) fn memory_limit(service: &Service) -> u64 {
+    let said = match service.compose.get("mem_limit") {
+        Some(serde_json::Value::String(text)) => match text.parse::<super::size::Size>() {
+            Ok(size) => Some(size.bytes()),
+            // Compose takes a bare number of bytes too.
+            Err(_) => text.parse().ok(),
+        },
+        Some(other) => other.as_u64(),
+        None => None,
+    };
+    said.unwrap_or(crate::spec::limits::MEMORY_MIB * 1024 * 1024)
+}
+
+/// How many processors a service can use: its `cpus`, rounded up, and no more than there are. To Docker `0` is no limit.
+pub(super) fn processors(spec: &Spec, service: &Service) -> u32 {
+    let said = service.compose.get("cpus").and_then(serde_json::Value::as_str);
+    let text = said.unwrap_or(crate::spec::limits::CPUS);
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let whole: u32 = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(1) };
+    let more = u32::from(part.bytes().any(|digit| digit != b'0'));
+    match whole.saturating_add(more) {
+        0 => spec.droplet.vcpus.max(1),
+        asked => asked.min(spec.droplet.vcpus.max(1)),
+    }
+}
+
 /// A finding about the value at `key` of the kind's table.
 pub(super) fn problem(key: &str, message: String, hint: Option<String>) -> Problem {
     Problem { at: vec![key.to_owned()], message, hint }

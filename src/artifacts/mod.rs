@@ -3,9 +3,12 @@
 //! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
 
 pub mod backup;
+pub mod certificates;
 pub mod cloud_init;
 pub mod compose;
 pub mod docker;
+pub mod env_files;
+pub mod files;
 #[cfg(test)]
 mod fixture;
 mod format;
@@ -15,9 +18,12 @@ pub mod hardening;
 pub mod health;
 pub mod journald;
 mod literal;
+pub mod manifest;
 pub mod nftables;
+pub mod nginx;
 pub mod postgres;
 pub mod redis;
+pub mod seconds;
 pub mod size;
 pub mod slice;
 pub mod sshd;
@@ -26,10 +32,13 @@ pub mod systemd;
 mod timer;
 pub mod tree;
 pub mod updates;
+pub mod valkey;
+pub mod version;
 pub mod volumes;
 
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -42,7 +51,10 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<docker::Docker>(),
     Kind::of::<nftables::Firewall>(),
     Kind::of::<redis::Redis>(),
+    Kind::of::<valkey::Valkey>(),
     Kind::of::<postgres::Postgres>(),
+    Kind::of::<certificates::Certificates>(),
+    Kind::of::<nginx::Nginx>(),
     Kind::of::<haproxy::Proxy>(),
     Kind::of::<sshd::Sshd>(),
     Kind::of::<sysctl::Sysctl>(),
@@ -56,7 +68,10 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<health::Health>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
+    Kind::of::<env_files::EnvFiles>(),
+    Kind::of::<files::Files>(),
     Kind::of::<compose::Compose>(),
+    Kind::of::<manifest::Manifest>(),
 ];
 
 /// One artifact kind: reads its own profile table, renders its own files.
@@ -70,8 +85,9 @@ pub trait Artifact: fmt::Debug {
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError>;
 }
 
-/// The profile table of a kind.
-pub trait Section: Artifact + DeserializeOwned + 'static {
+/// The profile table of a kind. Its schema is what `bundle schema` and `docs/profile.md` say of it: the doc comments of
+/// its fields.
+pub trait Section: Artifact + DeserializeOwned + JsonSchema + 'static {
     /// The kind's name, in manifests and messages.
     const KIND: &'static str;
     /// The table's name, if the kind has one.
@@ -104,6 +120,8 @@ pub struct Kind {
     pub table: Option<&'static str>,
     /// Reads the table.
     pub parse: fn(Spanned<DeValue<'_>>) -> Parsed,
+    /// Describes the table.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// What it is without the table.
     pub absent: fn() -> Option<Box<dyn Artifact>>,
 }
@@ -115,6 +133,7 @@ impl Kind {
             name: S::KIND,
             table: S::TABLE,
             parse: |value| Ok(Box::new(S::deserialize(ValueDeserializer::from(value))?)),
+            schema: S::json_schema,
             absent: || S::absent().map(|section| Box::new(section) as Box<dyn Artifact>),
         }
     }

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -15,16 +16,17 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::OnChange;
 use crate::spec::Spec;
 
-/// The table `[firewall]`.
-#[derive(Debug, Deserialize)]
+/// Who may come in. Without this table there is no firewall, and `check` warns of it.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Firewall {
     /// Who may come in over SSH: networks and single addresses of both protocols.
+    #[schemars(with = "Vec<String>", example = ["203.0.113.0/24", "2001:db8::/32"])]
     ssh_from: Vec<Source>,
-    /// The TCP ports that everybody may reach. Default: `[80, 443]`.
+    /// The TCP ports that everybody may reach.
     #[serde(default = "default_public_tcp")]
     public_tcp: Vec<u16>,
-    /// The UDP ports that everybody may reach. Default: none.
+    /// The UDP ports that everybody may reach.
     #[serde(default)]
     public_udp: Vec<u16>,
     /// What the private network may reach. Default: nothing.
@@ -52,14 +54,17 @@ impl TryFrom<String> for Source {
 }
 
 /// The private network between droplets.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Vpc {
     /// Its interface; `eth1` on a droplet.
+    #[schemars(example = &"eth1")]
     interface: String,
     /// Its subnet.
+    #[schemars(with = "String", example = &"10.110.0.0/20")]
     subnet: Ipv4Net,
-    /// The open TCP ports.
+    /// The TCP ports that are open to it.
+    #[schemars(example = [9100])]
     tcp: Vec<u16>,
 }
 

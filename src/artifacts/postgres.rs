@@ -1,33 +1,113 @@
-//! `[postgres]` → `postgres/postgresql.conf` and `postgres/pg_hba.conf`.
+//! `[postgres]` → `postgres/postgresql.conf` and `postgres/pg_hba.conf`, and what the image needs to run hardened.
 //!
-//! Valid for PostgreSQL 16 and 17. Sizes follow `PGTune`'s formulae for type `web` (`le0pard/pgtune`,
-//! `src/features/configuration/configurationSlice.js`), where memory is what this service may use, not what the droplet has. There is no TLS: the
-//! only way to the server is the machine's own internal network.
+//! For PostgreSQL 14 to 18, by the image's tag; no setting is newer than the server. There is no TLS: the only way to the
+//! server is the network `data`, which is internal to the machine, and certificates would be one more thing to renew that
+//! protects from nobody.
 
+mod conf;
+mod names;
+mod sizes;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::format::Refused;
 use super::format::postgres::Conf;
 use super::size::Size;
+use super::version::Version;
 use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, literal};
 use crate::model::{Dump, ServiceName};
-use crate::spec::Spec;
+use crate::spec::{Placement, Service, Spec};
 
-/// The table `[postgres]`.
-#[derive(Debug, Deserialize)]
+/// How PostgreSQL is configured: sized from memory and CPUs, reached by one user in one database.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
     /// The stateful service that it configures.
+    #[schemars(example = &"postgres")]
     service: ServiceName,
-    /// What the server may use of the droplet's memory.
-    memory: Size,
-    /// How many clients at once.
+    /// What the server may use of the droplet's memory, as in `1g`. Default: four fifths of the service's `mem_limit`,
+    /// so that connections and the page cache have room beside it.
+    memory: Option<Size>,
+    /// The server's major version, 14 to 18. Default: what the image's tag says; where that says nothing, settings are
+    /// written that every one of them understands.
+    version: Option<Version>,
+    /// How many clients at once. Default: 100.
     #[serde(default = "default_connections")]
+    #[schemars(range(min = 1, max = 10_000))]
     max_connections: u32,
-    /// The only database that clients reach.
+    /// The database that clients reach.
+    #[schemars(example = &"app")]
     database: String,
-    /// The only user that reaches it.
+    /// The user that reaches it.
+    #[schemars(example = &"app")]
     user: String,
+    /// Further pairs of database and user that may come in, each by password. Default: none.
+    #[serde(default)]
+    #[schemars(example = reports())]
+    access: Vec<Access>,
+    /// The locale of a new database's data, as in `de_DE.UTF-8`: how text is sorted, numbers and dates are written. Set
+    /// when the database is made, once. Default: the image's.
+    #[schemars(example = &"de_DE.UTF-8")]
+    locale: Option<String>,
+    /// Further settings of `postgresql.conf`, by name. They win over ours; those on which others rely are refused.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    settings: BTreeMap<String, Setting>,
+}
+
+/// For the schema.
+fn reports() -> serde_json::Value {
+    json!([{ "database": "reports", "user": "reader" }])
+}
+
+/// A database and who reaches it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Access {
+    /// The database.
+    #[schemars(example = &"reports")]
+    database: String,
+    /// The user.
+    #[schemars(example = &"reader")]
+    user: String,
+}
+
+/// The value of a setting. PostgreSQL reads numbers, units and booleans from a text as well.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a text, a number or a boolean")]
+enum Setting {
+    /// `on` or `off`.
+    Flag(bool),
+    /// A number in the setting's own unit.
+    Whole(i64),
+    /// A number with a fraction.
+    Decimal(f64),
+    /// Everything else, as in `"64MB"`.
+    Text(String),
+    /// The settings of an extension: `pg_stat_statements.track = "all"`.
+    Extension(BTreeMap<String, Setting>),
+}
+
+impl Setting {
+    fn collect(&self, name: &str, all: &mut BTreeMap<String, String>) {
+        let text = match self {
+            Self::Flag(on) => if *on { "on" } else { "off" }.to_owned(),
+            Self::Whole(number) => number.to_string(),
+            Self::Decimal(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+            Self::Extension(settings) => {
+                for (key, value) in settings {
+                    value.collect(&format!("{name}.{key}"), all);
+                }
+                return;
+            }
+        };
+        all.insert(name.to_owned(), text);
+    }
 }
 
 fn default_connections() -> u32 {
@@ -39,8 +119,12 @@ const HBA: &str = "postgres/pg_hba.conf";
 const CONF_IN_CONTAINER: &str = "/etc/postgresql/postgresql.conf";
 const HBA_IN_CONTAINER: &str = "/etc/postgresql/pg_hba.conf";
 
-/// Below this, `shared_buffers` and the connections do not fit.
-const LEAST_MEMORY_MIB: u64 = 128;
+/// Below this, `shared_buffers` and the connections do not fit, and `PGTune` does not try.
+const LEAST_MEMORY_MIB: u64 = 256;
+/// The versions whose settings are known.
+const MAJORS: std::ops::RangeInclusive<u32> = 14..=18;
+/// DigitalOcean's droplets up to this have disks of 10 to 35 GB.
+const SMALL_DROPLET_MIB: u64 = 1024;
 
 impl Section for Postgres {
     const KIND: &'static str = "postgres";
@@ -54,23 +138,38 @@ impl Section for Postgres {
 impl Artifact for Postgres {
     fn check(&self, spec: &Spec) -> Vec<Problem> {
         let mut problems: Vec<Problem> = literal::check_service(spec, &self.service).into_iter().collect();
-        if self.memory.mib() < LEAST_MEMORY_MIB || self.memory.mib() > spec.droplet.memory_mib {
-            let message = format!(
-                "PostgreSQL's memory is {}, not between {LEAST_MEMORY_MIB}m and the droplet's {}m",
-                self.memory, spec.droplet.memory_mib
-            );
-            problems.push(literal::problem("memory", message, None));
+        let service = spec.services.get(&self.service);
+        problems.extend(service.and_then(|service| self.check_memory(spec, service)));
+        if let Some(service) = service.filter(|service| service.placement == Placement::Data) {
+            problems.extend(self.check_volume(service));
+            let major = self.major(service);
+            if !MAJORS.contains(&major) {
+                let message = format!("PostgreSQL {major} is not one of 14 to 18, whose settings are known");
+                let hint =
+                    "take an image of one of these, or write as `version` the one that it is compatible with";
+                problems.push(literal::problem("version", message, Some(hint.to_owned())));
+            }
+            problems.extend(self.own().keys().filter_map(|name| {
+                let (message, hint) = names::fault(name, major)?;
+                let at = std::iter::once("settings").chain(name.split('.')).map(str::to_owned).collect();
+                Some(Problem { at, message, hint: Some(hint) })
+            }));
         }
         if !(1..=10_000).contains(&self.max_connections) {
             let message = format!("{} connections are not between 1 and 10000", self.max_connections);
             problems.push(literal::problem("max_connections", message, None));
         }
+        if let Some(locale) = self.locale.as_ref().filter(|locale| !is_locale(locale)) {
+            let message = format!("`{locale}` is not the name of a locale");
+            let hint = Some("as in `C.UTF-8` or `en_US.utf8`; the image must have it".to_owned());
+            problems.push(literal::problem("locale", message, hint));
+        }
         problems
     }
 
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
-        literal::service(spec, Self::KIND, &self.service)?;
-        let conf = self.conf(spec.droplet.vcpus).map_err(|refused| refused.at(CONF))?;
+        let service = literal::service(spec, Self::KIND, &self.service)?;
+        let conf = self.conf(spec, service).map_err(|refused| refused.at(CONF))?;
         let hba = self.hba(spec).map_err(|refused| refused.at(HBA))?;
         for (path, content, target) in [(CONF, conf, CONF_IN_CONTAINER), (HBA, hba, HBA_IN_CONTAINER)] {
             let store = tree.insert(Entry::text(Self::KIND, literal::path(path)?, content))?;
@@ -86,55 +185,9 @@ impl Artifact for Postgres {
         ];
         tree.command(&self.service, command.map(str::to_owned).to_vec());
         tree.dump(self.dump());
+        self.container(service, tree);
         Ok(())
     }
-}
-
-/// What `PGTune` computes, in KiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sizes {
-    shared_buffers: u64,
-    effective_cache_size: u64,
-    maintenance_work_mem: u64,
-    wal_buffers: u64,
-    work_mem: u64,
-}
-
-/// The keys that `PGTune` sets only where there are cores to spare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Parallel {
-    workers: u32,
-    per_gather: u32,
-}
-
-impl Parallel {
-    /// From four cores up.
-    fn of(vcpus: u32) -> Option<Self> {
-        (vcpus >= 4).then(|| Self { workers: vcpus, per_gather: vcpus.div_ceil(2).min(4) })
-    }
-}
-
-impl Sizes {
-    fn of(memory: Size, max_connections: u32, parallel: Option<Parallel>) -> Self {
-        let kib = memory.kib();
-        let shared_buffers = kib / 4;
-        // 16 MiB is one WAL segment; near it, the whole segment.
-        let wal = (shared_buffers * 3 / 100).clamp(32, 16 * 1024);
-        // PostgreSQL's own default of max_worker_processes is 8.
-        let workers = u64::from(parallel.map_or(8, |parallel| parallel.workers));
-        Self {
-            shared_buffers,
-            effective_cache_size: kib * 3 / 4,
-            maintenance_work_mem: (kib / 16).min(2 * 1024 * 1024),
-            wal_buffers: if wal > 14 * 1024 { 16 * 1024 } else { wal },
-            work_mem: ((kib - shared_buffers) / ((u64::from(max_connections) + workers) * 3)).max(64),
-        }
-    }
-}
-
-/// In the largest unit that divides it, as PostgreSQL spells units.
-fn kib(amount: u64) -> String {
-    if amount.is_multiple_of(1024) { format!("{}MB", amount / 1024) } else { format!("{amount}kB") }
 }
 
 impl Postgres {
@@ -152,66 +205,77 @@ impl Postgres {
         }
     }
 
-    fn conf(&self, vcpus: u32) -> Result<String, Refused> {
-        let parallel = Parallel::of(vcpus);
-        let sizes = Sizes::of(self.memory, self.max_connections, parallel);
-        let mut conf = Conf::default();
-        conf.comment("The container's only network is internal, so there is no TLS; pg_hba.conf names who may come in.")
-            .set("listen_addresses", "*")?
-            .set("port", "5432")?
-            .set("max_connections", &self.max_connections.to_string())?
-            .set("password_encryption", "scram-sha-256")?
-            .set("ssl", "off")?;
-        conf.comment("Memory (PGTune, type web): a quarter of it.")
-            .set("shared_buffers", &kib(sizes.shared_buffers))?;
-        conf.comment("Three quarters.").set("effective_cache_size", &kib(sizes.effective_cache_size))?;
-        conf.comment("A sixteenth, at most 2 GB.")
-            .set("maintenance_work_mem", &kib(sizes.maintenance_work_mem))?;
-        conf.comment(
-            "What shared_buffers leaves, over three times all connections and workers; at least 64 kB.",
-        )
-        .set("work_mem", &kib(sizes.work_mem))?;
-        conf.comment("PGTune: only from 32 GB up is it worth trying.")
-            .set("huge_pages", if self.memory.mib() >= 32 * 1024 { "try" } else { "off" })?;
-        conf.comment(
-            "Write-ahead log (PGTune, type web): 3 % of shared_buffers, at most a segment of 16 MB.",
-        )
-        .set("wal_buffers", &kib(sizes.wal_buffers))?
-        .set("min_wal_size", "1GB")?
-        .set("max_wal_size", "4GB")?
-        .set("checkpoint_completion_target", "0.9")?
-        .set("checkpoint_timeout", "15min")?
-        .set("wal_compression", "lz4")?;
-        conf.comment("The droplet's disk is an SSD (PGTune).")
-            .set("random_page_cost", "1.1")?
-            .set("effective_io_concurrency", "200")?;
-        if let Some(Parallel { workers, per_gather }) = parallel {
-            conf.comment("Four cores or more (PGTune): as many workers as cores, half of them for one query, at most 4.")
-                .set("max_worker_processes", &workers.to_string())?
-                .set("max_parallel_workers", &workers.to_string())?
-                .set("max_parallel_workers_per_gather", &per_gather.to_string())?
-                .set("max_parallel_maintenance_workers", &per_gather.to_string())?;
+    /// The profile's own settings, by their full names.
+    fn own(&self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        self.settings.iter().for_each(|(name, value)| value.collect(name, &mut all));
+        all
+    }
+
+    /// The server's major version; the oldest one where nobody says.
+    fn major(&self, service: &Service) -> u32 {
+        let version = self.version.or_else(|| Version::of(&service.image));
+        version.map_or(*MAJORS.start(), |version| version.major)
+    }
+
+    fn memory(&self, service: &Service) -> Size {
+        let rest = || Size::of_bytes(literal::memory_limit(service) / 5 * 4);
+        self.memory.unwrap_or_else(rest)
+    }
+
+    fn check_memory(&self, spec: &Spec, service: &Service) -> Option<Problem> {
+        let (memory, limit) = (self.memory(service), literal::memory_limit(service));
+        if memory.mib() < LEAST_MEMORY_MIB || memory.mib() > spec.droplet.memory_mib {
+            let message = format!(
+                "PostgreSQL's memory is {memory}, not between {LEAST_MEMORY_MIB}m and the droplet's {}m",
+                spec.droplet.memory_mib
+            );
+            return Some(literal::problem("memory", message, None));
         }
-        conf.comment("A forgotten transaction or lock must not hold up everybody.")
-            .set("idle_in_transaction_session_timeout", "60s")?
-            .set("lock_timeout", "10s")?;
-        conf.comment("To stderr, which Docker keeps and limits.")
-            .set("logging_collector", "off")?
-            .set("log_destination", "stderr")?
-            .set("log_line_prefix", "%m [%p] %q%u@%d %h ")?
-            .set("log_timezone", "UTC")?
-            .set("timezone", "UTC")?
-            .set("log_checkpoints", "on")?
-            .set("log_connections", "on")?
-            .set("log_disconnections", "on")?
-            .set("log_lock_waits", "on")?
-            .set("log_statement", "ddl")?
-            .set("log_min_duration_statement", "500ms")?
-            .set("log_temp_files", "10MB")?
-            .set("log_autovacuum_min_duration", "1s")?;
-        conf.comment("Ships with the server (package postgresql-contrib).")
-            .set("shared_preload_libraries", "pg_stat_statements")?;
-        Ok(conf.finish())
+        (memory.bytes() > limit).then(|| {
+            let limit = Size::of_bytes(limit);
+            let message = format!("PostgreSQL would use {memory}, and its container may use {limit}");
+            let hint = format!(
+                "leave `memory` out, which takes four fifths of `services.{}.mem_limit`, or raise that",
+                self.service
+            );
+            literal::problem("memory", message, Some(hint))
+        })
+    }
+
+    /// Where no volume holds the data, Docker makes an anonymous one, and a new container begins with an empty database
+    /// (docker-library/postgres: from 18 on the data is at `/var/lib/postgresql/18/docker`).
+    fn check_volume(&self, service: &Service) -> Option<Problem> {
+        if service.image.name.as_str() != "postgres" {
+            return None;
+        }
+        let major = self.major(service);
+        let default = match major {
+            18.. => format!("/var/lib/postgresql/{major}/docker"),
+            _ => "/var/lib/postgresql/data".to_owned(),
+        };
+        let data = service.environment.get("PGDATA").unwrap_or(&default);
+        let holds = |target: &str| {
+            let target = target.trim_end_matches('/');
+            data.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        (!service.volumes.iter().any(|volume| holds(&volume.target))).then(|| {
+            let message =
+                format!("no volume of `{}` holds `{data}`, where PostgreSQL keeps the data", self.service);
+            let target = if major >= 18 { "/var/lib/postgresql" } else { default.as_str() };
+            literal::problem("service", message, Some(format!("write `volumes = [\"postgres:{target}\"]`")))
+        })
+    }
+
+    fn conf(&self, spec: &Spec, service: &Service) -> Result<String, Refused> {
+        let machine = conf::Machine {
+            major: self.major(service),
+            memory: self.memory(service),
+            cores: literal::processors(spec, service),
+            small_disk: spec.droplet.memory_mib <= SMALL_DROPLET_MIB,
+            connections: self.max_connections,
+        };
+        conf::text(machine, self.locale.as_deref(), &self.own())
     }
 
     /// The socket asks for a password too. That suits the official image: its entrypoint sets the database up over the
@@ -224,15 +288,72 @@ impl Postgres {
         conf.comment("Inside the container: the image's entrypoint, health checks, an operator's psql.")
             .fixed("local all all scram-sha-256")
             .host(&self.database, &self.user, loopback, "scram-sha-256")?;
-        conf.comment("The services, on the network `data`.").host(
-            &self.database,
-            &self.user,
-            spec.networks.data,
-            "scram-sha-256",
-        )?;
+        conf.comment("The services, on the network `data`.");
+        let first = (self.database.as_str(), self.user.as_str());
+        let further = self.access.iter().map(|access| (access.database.as_str(), access.user.as_str()));
+        for (database, user) in std::iter::once(first).chain(further) {
+            conf.host(database, user, spec.networks.data, "scram-sha-256")?;
+        }
         conf.comment("Nobody else.").fixed("host all all all reject");
         Ok(conf.finish())
     }
+
+    /// What the official image needs to run with a read-only root and without any capability, where the profile does
+    /// not say it itself (docker-library/postgres, `docker-entrypoint.sh`).
+    fn container(&self, service: &Service, tree: &mut Tree) {
+        let name = &self.service;
+        let run = service.user.map_or_else(String::new, |user| format!("uid={},gid={},", user.uid, user.gid));
+        tree.suggest(name, "read_only", json!(true));
+        tree.suggest(
+            name,
+            "tmpfs",
+            json!([
+                format!("/var/run/postgresql:{run}mode=3777"),
+                "/tmp:size=64m,mode=1777,noexec,nosuid,nodev"
+            ]),
+        );
+        // Parallel queries share memory; Docker's default of 64 MiB is soon too little (hub.docker.com/_/postgres).
+        tree.suggest(name, "shm_size", json!("256m"));
+        // The fast shutdown; SIGTERM would wait for every client (PostgreSQL documentation, "Shutting Down the Server").
+        tree.suggest(name, "stop_signal", json!("SIGINT"));
+        tree.suggest(name, "stop_grace_period", json!("120s"));
+        // Over TCP: the temporary server that prepares a new database listens on its socket only, and is not ready.
+        let user = format!("--username={}", dollars(&self.user));
+        let database = format!("--dbname={}", dollars(&self.database));
+        let test = ["CMD", "pg_isready", "--quiet", "--host=127.0.0.1", &user, &database];
+        tree.suggest(
+            name,
+            "healthcheck",
+            json!({
+                "interval": "10s",
+                "retries": 6,
+                "start_interval": "1s",
+                "start_period": "60s",
+                "test": test,
+                "timeout": "5s",
+            }),
+        );
+        tree.variable(name, "POSTGRES_DB", &dollars(&self.database));
+        tree.variable(name, "POSTGRES_USER", &dollars(&self.user));
+        // Checksums are the default from 18 on; before, a broken disk would be noticed by nobody.
+        let mut arguments = "--data-checksums".to_owned();
+        if let Some(locale) = &self.locale {
+            arguments.push_str(" --encoding=UTF8 --locale=");
+            arguments.push_str(locale);
+        }
+        tree.variable(name, "POSTGRES_INITDB_ARGS", &arguments);
+    }
+}
+
+/// As Compose spells a dollar sign.
+fn dollars(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+fn is_locale(text: &str) -> bool {
+    (1..=40).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b))
 }
 
 #[cfg(test)]
@@ -240,6 +361,23 @@ mod tests {
     use super::super::fixture;
     use super::*;
     use crate::model::Slot;
+
+    fn at(toml: &str, spec: &Spec) -> Vec<Vec<String>> {
+        let postgres: Postgres = toml::from_str(toml).unwrap();
+        postgres.check(spec).into_iter().map(|problem| problem.at).collect()
+    }
+
+    fn tagged(tag: &str) -> Spec {
+        let mut spec = fixture::spec();
+        spec.services.get_mut("postgres").unwrap().image.tag = Some(tag.to_owned());
+        spec
+    }
+
+    fn conf_of(spec: &Spec, more: &str) -> String {
+        let postgres: Postgres =
+            toml::from_str(&format!("service = 'postgres'\ndatabase = 'app'\nuser = 'app'\n{more}")).unwrap();
+        postgres.conf(spec, &spec.services["postgres"]).unwrap()
+    }
 
     #[test]
     fn renders() {
@@ -249,26 +387,71 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_gigabytes_and_eight_cores_give_what_pgtune_gives() {
-        let parallel = Parallel::of(8);
-        assert_eq!(parallel, Some(Parallel { workers: 8, per_gather: 4 }));
-        let sizes = Sizes::of("16g".parse().unwrap(), 200, parallel);
-        let expected = Sizes {
-            shared_buffers: 4 * 1024 * 1024,
-            effective_cache_size: 12 * 1024 * 1024,
-            maintenance_work_mem: 1024 * 1024,
-            wal_buffers: 16 * 1024,
-            work_mem: 20164,
-        };
-        assert_eq!(sizes, expected);
+    fn too_little_memory_and_a_slot_service_are_problems() {
+        let text = "service = 'backend'\nmemory = '64m'\nmax_connections = 0\ndatabase = 'app'\nuser = 'app'";
+        assert_eq!(at(text, &fixture::spec()), [["service"], ["memory"], ["max_connections"]]);
     }
 
     #[test]
-    fn too_little_memory_and_a_slot_service_are_problems() {
-        let text = "service = 'backend'\nmemory = '64m'\nmax_connections = 0\ndatabase = 'app'\nuser = 'app'";
-        let postgres: Postgres = toml::from_str(text).unwrap();
-        let at: Vec<String> =
-            postgres.check(&fixture::spec()).into_iter().flat_map(|problem| problem.at).collect();
-        assert_eq!(at, ["service", "memory", "max_connections"]);
+    fn no_setting_is_newer_than_the_server() {
+        for (tag, present, absent) in [
+            ("14-alpine", "wal_compression = 'on'", "allow_alter_system"),
+            ("15.3", "wal_compression = 'lz4'", "allow_alter_system"),
+            ("latest", "wal_compression = 'on'", "allow_alter_system"),
+            ("17", "allow_alter_system = 'off'", "receipt"),
+            ("18", "log_connections = 'receipt,authentication,authorization'", "log_connections = 'on'"),
+        ] {
+            let text = conf_of(&tagged(tag), "");
+            assert!(text.contains(present) && !text.contains(absent), "{tag}: {text}");
+        }
+    }
+
+    #[test]
+    fn sizes_follow_the_containers_limits() {
+        let mut spec = fixture::spec();
+        spec.droplet.vcpus = 8;
+        let service = spec.services.get_mut("postgres").unwrap();
+        service.compose.insert("mem_limit".to_owned(), json!("1280m"));
+        let text = conf_of(&spec, "");
+        assert!(
+            text.contains("shared_buffers = '256MB'") && !text.contains("max_worker_processes"),
+            "{text}"
+        );
+        spec.services.get_mut("postgres").unwrap().compose.insert("cpus".to_owned(), json!("3.5"));
+        assert!(conf_of(&spec, "").contains("max_worker_processes = '4'"));
+        spec.droplet.memory_mib = 1024;
+        assert!(conf_of(&spec, "").contains("max_wal_size = '1GB'"));
+    }
+
+    #[test]
+    fn what_the_profile_sets_takes_the_place_of_ours() {
+        let text = conf_of(
+            &fixture::spec(),
+            "[settings]\njit = true\nwork_mem = '8MB'\nauth_delay.milliseconds = 5\n\"a.b\" = 1.5",
+        );
+        assert_eq!(text.matches("\njit = ").count(), 1, "{text}");
+        assert!(text.contains("\njit = 'on'\n") && text.contains("\nwork_mem = '8MB'\n"), "{text}");
+        assert!(text.contains("a.b = '1.5'\nauth_delay.milliseconds = '5'\n"), "{text}");
+    }
+
+    #[test]
+    fn a_setting_that_is_not_the_profiles_is_refused_at_its_place() {
+        let base = "service = 'postgres'\ndatabase = 'app'\nuser = 'app'\n";
+        let spec = tagged("16");
+        let refused =
+            at(&format!("{base}[settings]\nport = 1\nio_method = 'worker'\nwork_mem = '8MB'"), &spec);
+        assert_eq!(refused, [["settings", "io_method"], ["settings", "port"]]);
+        assert_eq!(at(base, &tagged("13")), [["version"]]);
+        assert_eq!(at(&format!("{base}locale = 'a b'"), &spec), [["locale"]]);
+        assert_eq!(at(&format!("{base}memory = '2g'"), &spec), [["memory"]]);
+    }
+
+    #[test]
+    fn data_that_no_volume_holds_is_a_problem() {
+        let base = "service = 'postgres'\ndatabase = 'app'\nuser = 'app'\n";
+        assert_eq!(at(base, &tagged("18-bookworm")), [["service"]]);
+        let mut spec = tagged("18-bookworm");
+        spec.services.get_mut("postgres").unwrap().volumes[0].target = "/var/lib/postgresql".to_owned();
+        assert_eq!(at(base, &spec), [[""; 0]; 0]);
     }
 }

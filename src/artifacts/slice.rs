@@ -5,6 +5,7 @@
 //! `IPAddressDeny=`). Docker puts a container there by `cgroup_parent` (Docker documentation, "dockerd", "Default cgroup
 //! parent").
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::unit::UnitFile;
@@ -13,7 +14,7 @@ use crate::model::Unit;
 use crate::spec::Spec;
 
 /// The kind `slice`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slice {}
 

@@ -4,16 +4,17 @@
 //! the secrets' ramfs. Late comes after Docker and brings the current slot up. There is no `[Install]` section: the
 //! activator makes the `.wants` links itself, through `current`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
 use super::format::unit::{Arg, UnitFile};
-use super::{Artifact, Entry, RenderError, Section, Tree, haproxy, literal, nftables};
+use super::{Artifact, Entry, RenderError, Section, Tree, certificates, haproxy, literal, nftables};
 use crate::model::{Mask, PROGRAM, Slot, Unit};
 use crate::spec::Spec;
 
 /// The kind `systemd`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Systemd {}
 
@@ -42,6 +43,10 @@ impl Artifact for Systemd {
             insert(tree, "bundle-haproxy.service", proxy, "multi-user.target", true)?;
             tree.mask(literal::unit("haproxy.service")?, Mask { stop: true });
         }
+        if tree.get(certificates::PATH, Slot::Blue).is_some() {
+            insert(tree, "bundle-certificates.service", certificates::service, None, false)?;
+            insert(tree, "bundle-certificates.timer", certificates::timer, "timers.target", true)?;
+        }
         Ok(())
     }
 }
@@ -51,13 +56,14 @@ fn insert(
     tree: &mut Tree,
     name: &str,
     write: Write,
-    wanted_by: &str,
+    wanted_by: impl Into<Option<&'static str>>,
     start: bool,
 ) -> Result<(), RenderError> {
     let path = format!("etc/systemd/system/{name}");
     let mut file = UnitFile::default();
     write(&mut file).map_err(|refused| refused.at(&path))?;
-    let unit = Unit { wanted_by: vec![literal::unit(wanted_by)?], start, ahead: false };
+    let wanted_by = wanted_by.into().map(literal::unit).transpose()?.into_iter().collect();
+    let unit = Unit { wanted_by, start, ahead: false };
     let entry = Entry::text(Systemd::KIND, literal::path(&path)?, file.finish())
         .check(&["systemd-analyze", "verify", "--recursive-errors=no", "{}"])
         .unit(unit);

@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Check, Digest, Dump, Mask, Mode, OnChange, SecretFile, ServiceName, Slot, Slots, StorePath, TreePath,
-    Unit, UnitName,
+    Check, Digest, Dump, Mask, Mode, OnChange, ProfileName, SecretFile, ServiceName, Slot, Slots, StorePath,
+    TreePath, Unit, UnitName,
 };
 
 /// All files of a bundle, and what renderers tell each other: a config file's kind says where it is mounted, the
 /// compose kind, which comes last, mounts it.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
+    header: Option<String>,
     entries: BTreeMap<(TreePath, Slots), Entry>,
     mounts: BTreeMap<ServiceName, Vec<ServiceMount>>,
     commands: BTreeMap<ServiceName, Vec<String>>,
+    suggestions: BTreeMap<ServiceName, serde_json::Map<String, serde_json::Value>>,
+    variables: BTreeMap<ServiceName, BTreeMap<String, String>>,
     secret_files: BTreeMap<String, SecretFile>,
     masks: BTreeMap<UnitName, Mask>,
     packages: BTreeSet<String>,
@@ -41,6 +44,9 @@ pub struct Entry {
     pub on_change: Vec<OnChange>,
     /// If it is a systemd unit: what the activator does with it.
     pub unit: Option<Unit>,
+    /// Whether it begins with the tree's header. Every syntax that we write takes `#` for a comment; JSON has none, and
+    /// some files' first line means something.
+    pub headed: bool,
 }
 
 /// A file of the bundle mounted into a service, read-only, by its store path.
@@ -77,7 +83,7 @@ pub enum RenderError {
 }
 
 impl Entry {
-    /// A read-only text file that stands in both views, with nothing more to say about it.
+    /// A read-only text file that stands in both views, begins with the header, and has nothing more to say about it.
     pub fn text(kind: &'static str, path: TreePath, content: String) -> Self {
         Self {
             kind,
@@ -88,7 +94,15 @@ impl Entry {
             check: None,
             on_change: Vec::new(),
             unit: None,
+            headed: true,
         }
+    }
+
+    /// Has no header: its syntax knows no comments, or its first line means something.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.headed = false;
+        self
     }
 
     /// Stands only in this slot's view.
@@ -125,9 +139,22 @@ impl Entry {
     }
 }
 
+/// The first line of what is written for `profile`.
+pub(super) fn header(profile: &ProfileName) -> String {
+    format!("# Written by bundle from the profile `{profile}`: change that, not this file.\n")
+}
+
 impl Tree {
+    /// A tree whose files say which profile they come from.
+    pub fn new(profile: &ProfileName) -> Self {
+        Self { header: Some(header(profile)), ..Self::default() }
+    }
+
     /// Adds a file and says where it will live.
-    pub fn insert(&mut self, entry: Entry) -> Result<StorePath, RenderError> {
+    pub fn insert(&mut self, mut entry: Entry) -> Result<StorePath, RenderError> {
+        if let Some(header) = self.header.as_ref().filter(|_| entry.headed) {
+            entry.content.splice(0..0, header.bytes());
+        }
         let taken = |slots| self.entries.contains_key(&(entry.path.clone(), slots));
         let collides = match entry.slots {
             Slots::Both => [Slots::Both, Slots::Blue, Slots::Green].into_iter().any(taken),
@@ -149,6 +176,16 @@ impl Tree {
     /// Gives a service its command, unless the profile does.
     pub fn command(&mut self, service: &ServiceName, command: Vec<String>) {
         self.commands.insert(service.clone(), command);
+    }
+
+    /// Gives a service one of Compose's keys, unless the profile does: what a kind knows of the image it configures.
+    pub fn suggest(&mut self, service: &ServiceName, key: &str, value: serde_json::Value) {
+        self.suggestions.entry(service.clone()).or_default().insert(key.to_owned(), value);
+    }
+
+    /// Gives a service a variable, unless the profile does.
+    pub fn variable(&mut self, service: &ServiceName, name: &str, value: &str) {
+        self.variables.entry(service.clone()).or_default().insert(name.to_owned(), value.to_owned());
     }
 
     /// Has a file written into the secrets' ramfs, and says its absolute path. Saying the same twice is no harm.
@@ -225,6 +262,19 @@ impl Tree {
     /// The command that a kind gave to `service`.
     pub fn command_of(&self, service: &ServiceName) -> Option<&[String]> {
         self.commands.get(service).map(Vec::as_slice)
+    }
+
+    /// Compose's keys that kinds gave to `service`.
+    pub fn suggestions_for(
+        &self,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = (&String, &serde_json::Value)> {
+        self.suggestions.get(service).into_iter().flatten()
+    }
+
+    /// The variables that kinds gave to `service`.
+    pub fn variables_for(&self, service: &ServiceName) -> impl Iterator<Item = (&String, &String)> {
+        self.variables.get(service).into_iter().flatten()
     }
 
     /// The files for the ramfs, in order of path.

@@ -6,6 +6,7 @@
 //! but as a file (`apt_preferences(5)`: below 100 a version is installed only where there is none). A person who names a
 //! version gets it: `apt-get install docker.io=VERSION`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -14,14 +15,15 @@ use super::timer::is_time;
 use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::spec::{OsRelease, Spec};
 
-/// The table `[updates]`.
-#[derive(Debug, Deserialize)]
+/// Security updates that are installed by themselves.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Updates {
     /// Whether security updates are installed by themselves. Default: `true`.
     enabled: bool,
     /// When the machine may reboot for an update that asks for it, as in `"04:00"` (the machine's time zone, UTC on a droplet);
     /// without it, it never does, and `/run/reboot-required` says that it should. Default: never.
+    #[schemars(example = &"04:00")]
     reboot_at: Option<String>,
     /// Further packages that are held, by their names. Default: none.
     hold: Vec<String>,

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::format::Refused;
 use super::format::unit::UnitFile;
@@ -14,19 +15,21 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::Unit;
 use crate::spec::Spec;
 
-/// The table `[volumes]`: a table for each volume, under any name.
-#[derive(Debug, Deserialize)]
+/// Block storage volumes, each under a name of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Volumes(BTreeMap<String, Volume>);
 
-/// The table `[volumes.NAME]`.
-#[derive(Debug, Deserialize)]
+/// One volume, and where it is mounted.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Volume {
     /// The volume by a name that does not change with the order of devices, such as
     /// `"/dev/disk/by-id/scsi-0DO_Volume_data"` (DigitalOcean documentation, "Volumes").
+    #[schemars(example = "/dev/disk/by-id/scsi-0DO_Volume_data")]
     device: String,
     /// Where it is mounted: below `/mnt`, `/srv` or `/opt`, without `-`. Services mount it, or what is in it, by this path.
+    #[schemars(example = "/mnt/data")]
     path: String,
     /// What it is formatted with. Default: `"ext4"`.
     #[serde(default)]
@@ -34,7 +37,7 @@ struct Volume {
 }
 
 /// What DigitalOcean formats volumes with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Filesystem {
     #[default]

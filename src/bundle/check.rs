@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{ArtifactEntry, Manifest};
-use crate::model::{SecretSource, ServiceName, Slots, StorePath};
+use crate::model::{SecretFile, SecretSource, ServiceName, Slots, StorePath};
 
 /// What is wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,9 @@ pub enum ManifestFault {
         /// The secret.
         secret: String,
     },
+    /// A link that must not stand there.
+    #[error("the manifest asks for a link at `{0}`, where none may be")]
+    Link(String),
     /// An image whose three fields do not say the same.
     #[error("the image `{0}` does not have the name and digest that its reference says")]
     Image(String),
@@ -142,6 +145,9 @@ fn check_references(manifest: &Manifest) -> Result<(), ManifestFault> {
         service(format!("routes.{name}"), &route.service)?;
     }
     for secret_file in &manifest.secret_files {
+        if let Some(link) = secret_file.link.as_ref().filter(|link| !SecretFile::may_link(link)) {
+            return Err(ManifestFault::Link(link.clone()));
+        }
         match &secret_file.source {
             SecretSource::Template(path) => file(secret_file.path.as_str(), path)?,
             SecretSource::Value(secret) if manifest.secrets.contains_key(secret) => {}

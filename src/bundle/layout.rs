@@ -134,6 +134,10 @@ struct IndexDescriptor {
 impl Layout {
     /// Makes an empty layout, or opens the one that is there.
     pub fn create(root: &Path) -> Result<Self, LayoutError> {
+        // The marker is written last, so that where it is everything is, on disk.
+        if let Ok(layout) = Self::open(root) {
+            return Ok(layout);
+        }
         let layout = Self { root: root.to_owned() };
         let blobs = layout.blobs();
         fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
@@ -216,10 +220,19 @@ impl Layout {
     /// Writes a blob, unless its name is taken by the right bytes already.
     pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest, LayoutError> {
         let digest = Digest::of(bytes);
-        if self.read_blob(digest, bytes.len() as u64).is_err() {
-            write_beside(&self.blob_path(digest), bytes)?;
+        if self.put_blob(digest, bytes)? {
+            sync_directory(&self.blob_path(digest))?;
         }
         Ok(digest)
+    }
+
+    /// The same, but that the name is not durable yet; whether anything was written.
+    fn put_blob(&self, digest: Digest, bytes: &[u8]) -> Result<bool, LayoutError> {
+        let missing = self.read_blob(digest, bytes.len() as u64).is_err();
+        if missing {
+            put_beside(&self.blob_path(digest), bytes)?;
+        }
+        Ok(missing)
     }
 
     /// A blob on its way in.
@@ -232,10 +245,19 @@ impl Layout {
 
     /// Writes a bundle and enters it in the index.
     pub fn add(&self, bundle: &Bundle) -> Result<(), LayoutError> {
-        self.write_blob(bundle.layer())?;
-        self.write_blob(bundle.config())?;
-        let manifest = self.write_blob(bundle.oci_manifest())?;
-        self.enter(manifest, bundle.oci_manifest().len() as u64, bundle.digest())
+        let mut written = false;
+        for (digest, bytes) in [
+            (bundle.layer_digest(), bundle.layer()),
+            (bundle.digest(), bundle.config()),
+            (bundle.oci_digest(), bundle.oci_manifest()),
+        ] {
+            written |= self.put_blob(digest, bytes)?;
+        }
+        // Once for all three: syncing is what a build waits for.
+        if written {
+            sync_directory(&self.blob_path(bundle.digest()))?;
+        }
+        self.enter(bundle.oci_digest(), bundle.oci_manifest().len() as u64, bundle.digest())
     }
 
     /// Enters a manifest, whose blobs are all there, in the index as `bundle-<hex>`. What others entered stays.
@@ -258,6 +280,9 @@ impl Layout {
         let path = self.root.join(INDEX);
         let bytes =
             json::to_vec(&index).map_err(|source| LayoutError::Rewrite { path: path.clone(), source })?;
+        if read_at_most(&path, MAX_MANIFEST).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
         write_beside(&path, &bytes)
     }
 
@@ -338,6 +363,12 @@ fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Writes a file so that under its name there is either what was there before or all of the new bytes, on disk.
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    put_beside(path, bytes)?;
+    sync_directory(path)
+}
+
+/// The same, but that the name is not durable before its directory is synced.
+fn put_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
     let beside = beside(path);
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -349,7 +380,7 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
         drop(fs::remove_file(&beside));
         return Err(io_error("write", path)(error));
     }
-    sync_directory(path)
+    Ok(())
 }
 
 /// Makes a name in its directory durable.

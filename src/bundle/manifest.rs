@@ -3,7 +3,7 @@
 //! Its canonical bytes (RFC 8785, integers only) are the OCI config blob, and their SHA-256 is the bundle's digest. So
 //! every field is sorted or a list in a fixed order, and nothing in it depends on how layers are compressed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -55,6 +55,12 @@ pub struct Manifest {
 impl Manifest {
     /// The format of this document.
     pub const SCHEMA: u32 = 1;
+
+    /// The host names that the machine answers to: its domain, and those of its routes.
+    pub fn hosts(&self) -> BTreeSet<&str> {
+        let routes = self.routes.values().filter_map(|route| route.host.as_deref());
+        routes.chain([self.domain.as_str()]).collect()
+    }
 
     /// The entry at `path` in the view of `slot`.
     pub fn artifact(&self, path: &str, slot: Slot) -> Option<&ArtifactEntry> {
@@ -199,6 +205,9 @@ pub struct SlotService {
 pub struct RouteRule {
     /// The slot service that answers.
     pub service: ServiceName,
+    /// The host name whose requests it gets, if it is not the manifest's domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Its port.
     pub port: u16,
     /// Its readiness path.

@@ -22,6 +22,7 @@ fn service(image: &str, placement: Placement, host: u16) -> Service {
         user: None,
         secrets: Vec::new(),
         environment: BTreeMap::new(),
+        env_files: Vec::new(),
         volumes: Vec::new(),
         depends_on: BTreeMap::new(),
         compose: serde_json::Map::new(),
@@ -32,6 +33,8 @@ pub(crate) fn spec() -> Spec {
     Spec {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
+        env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "shop.example".to_owned(),
         registry: None,
         docker_repository: None,
@@ -57,6 +60,8 @@ pub(crate) fn spec() -> Spec {
             "web".parse().unwrap(),
             Route {
                 service: "web".parse().unwrap(),
+                host: "shop.example".to_owned(),
+                path: "/".to_owned(),
                 port: 8000,
                 health: "/health".to_owned(),
                 release_header: None,
@@ -69,6 +74,7 @@ pub(crate) fn spec() -> Spec {
         )]),
         switching: Switching { trial_seconds: 30, health_seconds: 120, drain_seconds: 10 },
         activator: None,
+        acme_ca: None,
     }
 }
 
@@ -95,7 +101,7 @@ pub(crate) fn tree() -> Tree {
     let secret = SecretSource::Value("redis_password".parse().unwrap());
     for (path, source) in [("redis/users.acl", SecretSource::Template(template)), ("redis/password", secret)]
     {
-        tree.secret_file(SecretFile { path: path.parse().unwrap(), source, owner }).unwrap();
+        tree.secret_file(SecretFile { path: path.parse().unwrap(), source, owner, link: None }).unwrap();
     }
     tree.mask("haproxy.service".parse().unwrap(), Mask { stop: true });
     tree.set_release(Digest::of(b"release"));

@@ -215,6 +215,7 @@ fn route_rule(spec: &Spec, name: &RouteName, route: &Route) -> Result<RouteRule,
     let address = |slot| Networks::address(spec.networks.of(slot), service.hosts.slot);
     Ok(RouteRule {
         service: route.service.clone(),
+        host: (route.host != spec.domain).then(|| route.host.clone()),
         port: route.port,
         health: route.health.clone(),
         release_header: route.release_header.clone(),

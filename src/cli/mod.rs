@@ -18,6 +18,8 @@ mod first_boot;
 mod gc;
 mod generations;
 mod hand_over;
+mod init;
+mod lint;
 mod lock;
 mod machine;
 mod places;
@@ -27,12 +29,15 @@ mod pull;
 mod push;
 mod receive;
 mod recover;
+mod renew;
 mod report;
+mod schema;
 mod secrets;
 mod show;
 mod signals;
 mod status;
 mod switch;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,14 +66,22 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first profile: a small one, or one made of a Compose project
+    Init(init::Arguments),
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
+    /// Print the JSON Schema of a profile, by which editors complete and check it
+    Schema(schema::Arguments),
+    /// Say what is allowed in a profile and still probably wrong, or list everything that is looked for
+    Lint(lint::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
     Build(build::Arguments),
     /// Show what is in a bundle or a profile
     Show(show::Arguments),
+    /// Name the lines of a profile that stand behind a generated file
+    Why(why::Arguments),
     /// Send a profile's bundle to its registry
     Push(push::Arguments),
     /// Print the user-data from which a fresh machine boots into a profile's bundle
@@ -95,8 +108,8 @@ enum Command {
     Backup,
     /// List the copies of the databases
     Backups,
-    /// Say which certificate serves, and until when
-    Certs,
+    /// Say which certificates serve, and until when
+    Certs(certs::Arguments),
     /// Settle a switch that was interrupted
     Recover(recover::Arguments),
     /// Keep the secrets that only an operator has
@@ -180,10 +193,14 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
+        Command::Init(arguments) => init::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
+        Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
+        Command::Why(arguments) => why::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
@@ -197,7 +214,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Gc(arguments) => gc::run(context, &arguments),
         Command::Backup => backup::make(context),
         Command::Backups => backup::list(context),
-        Command::Certs => certs::run(context),
+        Command::Certs(arguments) => certs::run(context, &arguments),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Receive(arguments) => receive::run(context, &arguments),

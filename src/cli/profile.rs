@@ -8,12 +8,12 @@ use super::report::{Code, Failure};
 use super::tell;
 use crate::artifacts::{KINDS, Tree};
 use crate::bundle::{Bundle, seal};
-use crate::profile::{Resolved, Sources, check, load};
+use crate::profile::{Diagnostics, Resolved, Sources, check, load};
 
 /// A profile on the command line.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ProfileArgument {
-    /// `production` for `profiles/production.toml`, or a path
+    /// `production` for `profiles/production.toml`, `shop/staging` for `profiles/shop/staging.toml`, or a path to a file
     #[arg(value_name = "PROFILE")]
     pub(super) profile: String,
 }
@@ -22,8 +22,7 @@ impl ProfileArgument {
     /// The profile's file.
     pub(super) fn path(&self) -> String {
         let name = &self.profile;
-        let is_path =
-            name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "toml");
+        let is_path = Path::new(name).extension().is_some_and(|extension| extension == "toml");
         if is_path { name.clone() } else { format!("profiles/{name}.toml") }
     }
 
@@ -31,18 +30,9 @@ impl ProfileArgument {
         load(&self.path())
     }
 
-    /// The profile with nothing left open; what is worth saying goes to stderr, what is wrong is the failure.
+    /// The profile with nothing left open; what is wrong is the failure.
     pub(super) fn resolve(&self) -> Result<Resolved, Failure> {
-        let faults = match check(&self.sources(), KINDS) {
-            Ok(resolved) => {
-                if !resolved.warnings.is_empty() {
-                    tell(resolved.warnings.render(false).trim_end());
-                }
-                return Ok(resolved);
-            }
-            Err(faults) => faults,
-        };
-        Err(Failure::diagnostics(faults.render(false)))
+        check(&self.sources(), KINDS).map_err(|faults| Failure::diagnostics(faults.render(false)))
     }
 
     /// The profile's bundle.
@@ -52,10 +42,20 @@ impl ProfileArgument {
 
     /// The same, with the files that are in it.
     pub(super) fn render(&self) -> Result<(Resolved, Tree, Bundle), Failure> {
-        let resolved = self.resolve()?;
+        let mut resolved = self.resolve()?;
         let tree = resolved.render().map_err(|error| Failure::of(Code::Input, &error))?;
+        resolved.warnings =
+            resolved.judge(&tree).map_err(|faults| Failure::diagnostics(faults.render(false)))?;
+        say(&resolved.warnings);
         let bundle = seal(&resolved.spec, &tree).map_err(|error| Failure::of(Code::Input, &error))?;
         Ok((resolved, tree, bundle))
+    }
+}
+
+/// Says on stderr what is not wrong, but worth saying.
+fn say(warnings: &Diagnostics) {
+    if !warnings.is_empty() {
+        tell(warnings.render(false).trim_end());
     }
 }
 

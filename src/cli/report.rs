@@ -90,6 +90,12 @@ impl Failure {
         Self { verbatim: true, ..Self::new(Code::Input, rendered) }
     }
 
+    /// One more reason.
+    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
+        self.because.push(reason.into());
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self

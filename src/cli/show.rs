@@ -65,10 +65,12 @@ fn render(digest: Digest, manifest: &Manifest) -> String {
     for entry in &manifest.artifacts {
         let slots = format!("{:?}", entry.slots).to_lowercase();
         lines.push(format!(
-            "  {:<46} {slots:<6} {:>7} B  {}",
+            "  {:<46} {slots:<6} {:>7} B  {}  {}  {}",
             entry.path.to_string(),
             entry.size,
-            entry.digest.short()
+            entry.digest.short(),
+            entry.mode,
+            entry.kind,
         ));
     }
     lines.push("images".to_owned());

@@ -77,8 +77,8 @@ fn show(context: &Context<'_>) -> Result<Code, Failure> {
     let mut checks: Vec<_> = side.ready_probes().iter().rev().map(ask).collect();
     checks.reverse();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
-    let domain = generation.manifest.as_ref().map(|manifest| manifest.domain.clone());
-    let certificates = Look::at(&store, host.as_mut(), domain)?;
+    let hosts = generation.manifest.as_ref().map(super::certs::names).unwrap_or_default();
+    let certificates = Look::at(&store, host.as_mut(), hosts)?;
     let missing = match &generation.manifest {
         Some(manifest) => store.missing_secrets(manifest)?,
         None => Vec::new(),

@@ -1,6 +1,7 @@
 //! The real machine: Docker, systemd, HAProxy, the clock. One file per program that is talked to.
 #![expect(clippy::disallowed_methods, reason = "running programs is this module's job")]
 
+mod acme;
 mod command;
 mod docker;
 mod haproxy;
@@ -10,6 +11,8 @@ mod offline;
 mod systemd;
 mod tls;
 
+pub use acme::Order;
+pub use haproxy::{Shown, show_certificate};
 pub use offline::Offline;
 
 use std::fs::File;

@@ -94,11 +94,26 @@ pub struct SecretFile {
     pub source: SecretSource,
     /// Its owner; the mode is always 0400.
     pub owner: User,
+    /// An absolute path where a link leads to it, for people and programs that look there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 impl SecretFile {
     /// Where the ramfs is mounted.
     pub const DIRECTORY: &'static str = "/run/bundle/secrets";
+
+    /// Whether a link to a secret file may stand at this absolute path: below a directory of `/opt` or `/srv`, where
+    /// programs keep their own things, and without a hidden part.
+    pub fn may_link(path: &str) -> bool {
+        let plain = |part: &str| {
+            part.len() <= 63
+                && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let below = ["/opt/", "/srv/"].iter().find_map(|root| path.strip_prefix(root));
+        below.is_some_and(|path| path.contains('/') && path.len() <= 200 && path.split('/').all(plain))
+    }
 
     /// The file's absolute path on the machine.
     pub fn absolute(&self) -> String {

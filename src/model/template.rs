@@ -27,6 +27,8 @@ enum Filter {
     UrlEncode,
     /// The 64 lower-case hex digits of the SHA-256, as Redis' ACL files take passwords (`#<hash>`).
     Sha256,
+    /// Escaped for a double-quoted value of an env file, as Compose reads it.
+    Dotenv,
 }
 
 /// A text that is not a template, and where.
@@ -68,6 +70,22 @@ impl Template {
         })
     }
 
+    /// The same template, to stand between double quotes in an env file.
+    pub fn in_env_file(&self) -> String {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Literal(literal) => text.push_str(&dotenv(literal)),
+                Part::Secret { name, filters, .. } => {
+                    let filters = filters.iter().chain([&Filter::Dotenv]);
+                    let filters: String = filters.map(|filter| format!(" | {}", filter.as_str())).collect();
+                    text.push_str(&format!("{{{{ {name}{filters} }}}}"));
+                }
+            }
+        }
+        text
+    }
+
     /// Fills it in. `lookup` gives the value of a secret; its error ends the work.
     pub fn render<E>(&self, mut lookup: impl FnMut(&SecretName) -> Result<String, E>) -> Result<String, E> {
         let mut text = String::new();
@@ -89,8 +107,31 @@ impl Filter {
         match self {
             Self::UrlEncode => utf8_percent_encode(value, RESERVED).to_string(),
             Self::Sha256 => Digest::of(value.as_bytes()).hex(),
+            Self::Dotenv => dotenv(value),
         }
     }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::UrlEncode => "urlencode",
+            Self::Sha256 => "sha256",
+            Self::Dotenv => "dotenv",
+        }
+    }
+}
+
+/// What stands between double quotes in an env file for this text (docs.docker.com, "Syntax for environment files").
+fn dotenv(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '"' | '\\' | '$' => quoted.extend(['\\', c]),
+            _ => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// Reads what stands between the braces.
@@ -106,8 +147,10 @@ fn reference(inner: &str, at: Range<usize>) -> Result<Part, ParseTemplateError> 
         filters.push(match word {
             "urlencode" => Filter::UrlEncode,
             "sha256" => Filter::Sha256,
+            "dotenv" => Filter::Dotenv,
             other => {
-                let message = format!("unknown filter `{other}`: there are `urlencode` and `sha256`");
+                let message =
+                    format!("unknown filter `{other}`: there are `urlencode`, `sha256` and `dotenv`");
                 return Err(ParseTemplateError { at, message });
             }
         });

@@ -1,17 +1,19 @@
-//! What no table can know by itself: names that lead nowhere, circles, and sums.
+//! What no table can know by itself: names that lead nowhere, circles, and sums. All of it can never be right; what only
+//! may be wrong is a lint.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
-use crate::model::{SecretName, ServiceName};
+use crate::model::{RouteName, SecretName, ServiceName};
 
 use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
+use super::env_files;
+use super::files;
 use super::read::unknown;
 use super::registry;
-use super::schema::Profile;
-use super::source::Table;
+use super::schema::{PlacedRoute, Profile};
 
 const MIB: u64 = 1 << 20;
 
@@ -21,10 +23,30 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     routes(profile, faults);
     secrets(profile, faults);
     template_circles(profile, faults);
+    env_files::check(profile, faults);
+    files::check(profile, faults);
     dependencies(profile, faults);
     image_names(profile, faults);
     memory(profile, faults);
-    start_interval(profile, faults);
+}
+
+/// Of two routes with one host and one path only one could get the requests.
+fn overlaps(profile: &Profile, faults: &mut Diagnostics) {
+    let mut seen: BTreeMap<(&str, &str), (&RouteName, &PlacedRoute)> = BTreeMap::new();
+    for (name, placed) in &profile.routes {
+        let (host, path) = (placed.route.host.as_str(), placed.route.path.as_str());
+        if let Some((other, first)) = seen.get(&(host, path)) {
+            faults
+                .error(
+                    placed.place.clone(),
+                    format!("the routes `{other}` and `{name}` both get what is asked of `{host}{path}`"),
+                )
+                .also(first.place.clone(), format!("route `{other}`"))
+                .help("tell them apart by `host = \"api.example.com\"` or `path = \"/api\"`; the longer path gets what is below it");
+        } else {
+            seen.insert((host, path), (name, placed));
+        }
+    }
 }
 
 /// Reports a service that does not exist; whether it does.
@@ -77,6 +99,7 @@ fn placements(profile: &Profile, faults: &mut Diagnostics) {
 }
 
 fn routes(profile: &Profile, faults: &mut Diagnostics) {
+    overlaps(profile, faults);
     for (route, placed) in &profile.routes {
         let name = &placed.route.service;
         exists(profile, name, placed.service.clone(), faults);
@@ -88,14 +111,6 @@ fn routes(profile: &Profile, faults: &mut Diagnostics) {
                 )
                 .also(stateful.span(), "stateful here")
                 .help("a route leads to a stateless service, which a switch can replace");
-        }
-        if let Some(singleton) = profile.singletons.iter().find(|singleton| singleton.get_ref() == name) {
-            faults
-                .warning(placed.service.clone(), format!("route `{route}` leads to the singleton `{name}`"))
-                .also(singleton.span(), "never two at once")
-                .help(
-                    "the old one stops before the new one starts, so that every switch interrupts this route",
-                );
         }
         if let Some(migrations) =
             profile.migrations.as_ref().filter(|migrations| migrations.get_ref() == name)
@@ -116,7 +131,8 @@ fn secrets(profile: &Profile, faults: &mut Diagnostics) {
     let from_services = profile.services.values().flat_map(|service| &service.secrets);
     let from_services = from_services.map(|name| (name.get_ref(), name.span()));
     let from_templates = profile.secrets.values().flat_map(|secret| &secret.references);
-    let from_templates = from_templates.map(|(name, span)| (name, span.clone()));
+    let from_env_files = profile.env_files.values().flat_map(|placed| &placed.references);
+    let from_templates = from_templates.chain(from_env_files).map(|(name, span)| (name, span.clone()));
     let from_registry = profile
         .registry
         .iter()
@@ -128,51 +144,6 @@ fn secrets(profile: &Profile, faults: &mut Diagnostics) {
         let mut report = Diagnostics::new(&profile.sources);
         unknown(&mut report, span, &format!("there is no secret `{name}`"), name.as_str(), &names);
         faults.extend(report);
-    }
-}
-
-/// A secret that nobody reads is probably a misspelt one. Which tables of artifact kinds name secrets only the kinds
-/// know, so any string in them that is the name of one counts.
-/// Without the table there is no firewall at all, which nobody should have by forgetting it.
-pub(crate) fn firewall(profile: &Profile, table: &Table<'_>, faults: &mut Diagnostics) {
-    let known = profile.kinds.iter().any(|kind| kind.table == Some("firewall"));
-    if known && !table.contains_key("firewall") {
-        faults
-            .warning_in(profile.sources().root(), "the profile has no `[firewall]`: every port of the machine is open")
-            .help("write `[firewall]` with `ssh_from = [\"203.0.113.0/24\"]`, the networks that you administer from");
-    }
-}
-
-pub(crate) fn unused_secrets(profile: &Profile, table: &Table<'_>, faults: &mut Diagnostics) {
-    let mut used: BTreeSet<&str> = BTreeSet::new();
-    used.extend(
-        profile.services.values().flat_map(|service| &service.secrets).map(|name| name.get_ref().as_str()),
-    );
-    used.extend(
-        profile.secrets.values().flat_map(|secret| &secret.references).map(|(name, _)| name.as_str()),
-    );
-    let login = profile.registry.as_ref().and_then(|placed| placed.registry.login.as_ref());
-    used.extend(login.map(|login| login.token.as_str()));
-    for kind in profile.kinds {
-        let value = kind.table.and_then(|name| table.get(name));
-        if let Some(value) = value {
-            strings(value, &mut used);
-        }
-    }
-    for (name, secret) in profile.secrets.iter().filter(|(name, _)| !used.contains(name.as_str())) {
-        faults
-            .warning(secret.span.clone(), format!("nobody reads the secret `{name}`"))
-            .help("name it in the `secrets` of a service, or take it out");
-    }
-}
-
-fn strings<'t>(value: &'t Spanned<toml::de::DeValue<'_>>, found: &mut BTreeSet<&'t str>) {
-    found.extend(value.get_ref().as_str());
-    if let Some(table) = value.get_ref().as_table() {
-        table.values().for_each(|value| strings(value, found));
-    }
-    if let Some(items) = value.get_ref().as_array() {
-        items.iter().for_each(|item| strings(item, found));
     }
 }
 
@@ -331,32 +302,11 @@ fn memory(profile: &Profile, faults: &mut Diagnostics) {
                 )
                 .help("it counts memory and swap together: write the same for both, and there is no swap");
         }
-        if service.memory.is_none() {
-            faults
-                .warning(service.span.clone(), format!("service `{name}` has no `mem_limit`"))
-                .help("without one it can take the memory of all others, such as `mem_limit = \"512m\"`");
-        }
     }
     let Some((droplet, span)) = &profile.droplet else { return };
     cpus(profile, droplet.vcpus, faults);
-    let migrations = profile.migrations.as_ref().map(Spanned::get_ref);
-    let (mut always, mut slot, mut singletons, mut once) = (0_u64, 0_u64, 0_u64, 0_u64);
-    for (name, service) in &profile.services {
-        let memory = service.memory.unwrap_or_default();
-        let sum = if profile.is_stateful(name) {
-            &mut always
-        } else if migrations == Some(name) {
-            &mut once
-        } else if profile.singletons.iter().any(|singleton| singleton.get_ref() == name) {
-            &mut singletons
-        } else {
-            &mut slot
-        };
-        *sum = sum.saturating_add(memory);
-    }
-    let sum = [always, slot, singletons, once].into_iter().fold(0, u64::saturating_add);
-    // While a switch is under way the new slot, or before it its migrations, stands beside the old one.
-    let peak = [always, slot, singletons, slot.max(once)].into_iter().fold(0, u64::saturating_add);
+    let memory = profile.services.values().map(|service| service.memory.unwrap_or_default());
+    let sum = memory.fold(0, u64::saturating_add);
     let has = droplet.memory_mib.saturating_mul(MIB);
     let mib = |bytes: u64| bytes.div_ceil(MIB);
     if sum > has {
@@ -367,30 +317,6 @@ fn memory(profile: &Profile, faults: &mut Diagnostics) {
             )
             .label(format!("{} MiB", mib(has)))
             .help("lower some `mem_limit`, or take a larger size");
-    } else if peak > has {
-        faults
-            .warning(
-                span.clone(),
-                format!("with both slots up the services may use {} MiB, and the droplet has {}", mib(peak), mib(has)),
-            )
-            .label(format!("{} MiB", mib(has)))
-            .help("lower the `mem_limit` of stateless services, which run twice during a switch, or take a larger size");
-    }
-}
-
-/// Left out where the release's own Docker is too old for it.
-fn start_interval(profile: &Profile, faults: &mut Diagnostics) {
-    let Some((droplet, span)) = &profile.droplet else { return };
-    let asks = |service: &super::service::Service| {
-        service.compose.get("healthcheck").is_some_and(|check| check.get("start_interval").is_some())
-    };
-    if profile.docker_repository.is_none()
-        && !droplet.release.knows_start_interval()
-        && profile.services.values().any(asks)
-    {
-        faults
-            .warning(span.clone(), "the Docker of this release knows no `start_interval`, so it is left out of health checks")
-            .help("it came with Docker 25: take Docker's own packages (`[docker.repository]`), or wait for a whole `interval`");
     }
 }
 

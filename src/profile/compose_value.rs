@@ -1,11 +1,14 @@
 //! One value of a Compose key: checked by its shape and turned into JSON, which the Compose file is written from.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 
 use super::compose_keys::{HEALTHCHECK, Shape};
+use super::compose_list;
 use super::diagnostics::Diagnostics;
-use super::read::{Fields, as_integer, as_string, as_table, parse, wrong_type};
+use super::read::{Fields, as_integer, as_string, as_table, parse, unknown, wrong_type};
 use super::source::{Span, Value};
 use super::units::{Bytes, Duration};
 
@@ -24,6 +27,14 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
             }
             good.then(|| (*number.get_ref()).into())
         }
+        Shape::Range(least, most) => {
+            let number = as_integer(faults, what, value)?;
+            let good = (least..=most).contains(number.get_ref());
+            if !good {
+                faults.error(number.span(), format!("{what} must be between {least} and {most}"));
+            }
+            good.then(|| (*number.get_ref()).into())
+        }
         Shape::Decimal => decimal(faults, what, value),
         Shape::Size => sized(faults, what, value),
         Shape::Time => {
@@ -35,6 +46,11 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
         }
         Shape::Text | Shape::Path | Shape::Signal => text(faults, what, value, shape),
         Shape::Strings => strings(faults, what, value, Shape::Text),
+        Shape::Scalars => compose_list::scalars(faults, what, value),
+        Shape::Addresses => compose_list::addresses(faults, what, value),
+        Shape::ExtraHosts => compose_list::extra_hosts(faults, what, value),
+        Shape::Capabilities => compose_list::capabilities(faults, what, value),
+        Shape::Devices => compose_list::devices(faults, what, value),
         Shape::Words | Shape::Tmpfs if value.get_ref().is_array() => {
             strings(faults, what, value, if shape == Shape::Tmpfs { Shape::Path } else { Shape::Text })
         }
@@ -43,23 +59,34 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
         }
         Shape::Words => text(faults, what, value, Shape::Text),
         Shape::Tmpfs => text(faults, what, value, Shape::Path),
-        Shape::Pairs => pairs(faults, what, value).map(|pairs| {
-            Json::Object(pairs.into_iter().map(|(key, _, value)| (key, value.into())).collect())
-        }),
+        Shape::Pairs => pairs(faults, what, value).map(object),
+        Shape::Sysctls => {
+            let pairs = pairs(faults, what, value)?;
+            compose_list::own_namespace(faults, what, &pairs);
+            Some(object(pairs))
+        }
         Shape::Healthcheck => healthcheck(faults, what, value),
         Shape::Ulimits => ulimits(faults, what, value),
     }
 }
 
-fn wrong<T>(faults: &mut Diagnostics, what: &str, value: &Value<'_>, expected: &str) -> Option<T> {
+fn object(pairs: Vec<(String, Span, String)>) -> Json {
+    Json::Object(pairs.into_iter().map(|(key, _, value)| (key, value.into())).collect())
+}
+
+pub(super) fn wrong<T>(faults: &mut Diagnostics, what: &str, value: &Value<'_>, expected: &str) -> Option<T> {
     wrong_type(faults, what, value, expected);
     None
 }
 
-fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
+pub(super) fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
     let text = as_string(faults, what, value)?;
     let good = match shape {
-        Shape::Path => text.get_ref().starts_with('/'),
+        Shape::Path => {
+            // `tmpfs` has options behind a colon.
+            let path = text.get_ref().split(':').next().unwrap_or_default();
+            path.starts_with('/') && path.split('/').all(|part| part != "..")
+        }
         Shape::Signal => {
             let name = text.get_ref();
             (name.starts_with("SIG")
@@ -69,7 +96,8 @@ fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -
         _ => true,
     };
     if !good {
-        let rule = if shape == Shape::Path { "an absolute path" } else { "a signal such as `SIGTERM`" };
+        let rule =
+            if shape == Shape::Path { "an absolute path without `..`" } else { "a signal such as `SIGTERM`" };
         faults.error(text.span(), format!("{what} must be {rule}, not `{}`", text.get_ref()));
         return None;
     }
@@ -128,6 +156,7 @@ pub(crate) fn pairs(
     value: &Value<'_>,
 ) -> Option<Vec<(String, Span, String)>> {
     let mut pairs: Vec<(String, Span, String)> = Vec::new();
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     match value.get_ref() {
         DeValue::Table(table) => {
             for (key, value) in table {
@@ -139,15 +168,17 @@ pub(crate) fn pairs(
         }
         DeValue::Array(items) => {
             for item in items {
-                let Some(text) = as_string(faults, &format!("an item of {what}"), item) else { continue };
-                let Some((key, value)) = text.get_ref().split_once('=') else {
+                let Some(text) = item.get_ref().as_str() else {
+                    wrong_type(faults, &format!("an item of {what}"), item, "a string");
+                    continue;
+                };
+                let Some((key, value)) = text.split_once('=') else {
                     faults
-                        .error(item.span(), format!("`{}` in {what} has no value", text.get_ref()))
+                        .error(item.span(), format!("`{text}` in {what} has no value"))
                         .help("write `KEY=VALUE`; a value of the machine that builds is never taken");
                     continue;
                 };
-                if let Some((_, first, _)) = pairs.iter().find(|(known, ..)| known == key) {
-                    let first = first.clone();
+                if let Some(first) = seen.insert(key, item.span()) {
                     faults.error(item.span(), format!("{what} has `{key}` twice")).also(first, "first here");
                     continue;
                 }
@@ -181,7 +212,7 @@ fn healthcheck(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Optio
     let table = as_table(faults, what, value)?;
     let mut fields = Fields::new(what, table, faults);
     let mut object = Map::new();
-    for &(key, shape) in HEALTHCHECK {
+    for &(key, shape, _) in HEALTHCHECK {
         let Some(value) = fields.get(key) else { continue };
         let name = fields.name_of(key);
         let json = shaped(fields.faults, &name, value, shape);
@@ -202,11 +233,35 @@ fn healthcheck(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Optio
     Some(Json::Object(object))
 }
 
+/// The names of limits (docker/go-units, `ulimit.go`; getrlimit(2)).
+const LIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Json> {
     let table = as_table(faults, what, value)?;
     let mut object = Map::new();
     for (key, value) in table {
-        let name = format!("`{}` in {what}", key.get_ref());
+        let name = format!("{}.{}`", what.trim_end_matches('`'), key.get_ref());
+        if !LIMITS.contains(&&**key.get_ref()) {
+            let message = format!("unknown limit `{}` in {what}", key.get_ref());
+            unknown(faults, key.span(), &message, key.get_ref(), &LIMITS.into());
+            continue;
+        }
         let limit = match value.get_ref() {
             DeValue::Table(pair) => {
                 let mut fields = Fields::new(name, pair, faults);
@@ -218,6 +273,13 @@ fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
                     );
                 }
                 fields.finish();
+                let limit = |key: &str| limits.get(key).and_then(Json::as_i64);
+                if let (Some(soft), Some(hard)) = (limit("soft"), limit("hard"))
+                    && hard >= 0
+                    && !(0..=hard).contains(&soft)
+                {
+                    faults.error(value.span(), format!("{what} has a soft limit above the hard one"));
+                }
                 Some(Json::Object(limits))
             }
             _ => shaped(faults, &name, value, Shape::Number(-1)),

@@ -1,12 +1,15 @@
 //! The only function of this module tree that touches the disk: a path → every text that the profile is made of.
 #![expect(clippy::disallowed_methods, reason = "reading a profile is this file's job")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
+use super::files;
 use super::merge::parents;
-use super::registry::files;
+use super::registry;
 use super::source::Sources;
 
 /// No profile is near this long, and a device or a wrong file must not fill the memory.
@@ -18,6 +21,7 @@ pub fn load(path: &str) -> Sources {
     let mut sources = Sources::new(path);
     let mut wanted = vec![sources.root().to_owned(), sources.lock_path()];
     let mut named = Vec::new();
+    let mut project = BTreeSet::new();
     while let Some(path) = wanted.pop() {
         if sources.knows(&path) {
             continue;
@@ -30,7 +34,8 @@ pub fn load(path: &str) -> Sources {
             && let Some(source) = sources.source(&path)
         {
             wanted.extend(parents(source));
-            named.extend(files(source));
+            named.extend(registry::files(source));
+            project.extend(files::named(source));
         }
     }
     // Certificates and keys: inputs like the profile itself, and not TOML.
@@ -42,7 +47,67 @@ pub fn load(path: &str) -> Sources {
             }
         }
     }
+    let mut left = Left { bytes: MOST_BYTES, files: MOST_FILES };
+    for path in project {
+        let mut contents = BTreeMap::new();
+        match gather(Path::new(&path), "", &mut left, &mut contents) {
+            Ok(()) => sources.add_contents(&path, contents),
+            Err(reason) => sources.add_unreadable(&path, &reason),
+        }
+    }
     sources
+}
+
+/// Files of the project travel in every bundle, and all of them together must stay small.
+const MOST_BYTES: u64 = 8 << 20;
+const MOST_FILES: u32 = 500;
+const DEEPEST: usize = 16;
+
+/// What may still be read.
+struct Left {
+    bytes: u64,
+    files: u32,
+}
+
+/// Reads a file, or all files below a directory, by their paths below it.
+fn gather(
+    path: &Path,
+    below: &str,
+    left: &mut Left,
+    contents: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<(), String> {
+    let at = |reason: String| if below.is_empty() { reason } else { format!("{reason} (`{below}`)") };
+    let kind = std::fs::metadata(path).map_err(|error| at(reason(&error)))?;
+    if kind.is_dir() {
+        if below.split('/').count() > DEEPEST {
+            return Err(at(format!("it is more than {DEEPEST} directories deep")));
+        }
+        let entries = std::fs::read_dir(path).map_err(|error| at(reason(&error)))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| at(reason(&error)))?;
+            let name = entry.file_name();
+            let name = name.to_str().ok_or_else(|| at("the name of a file in it is not UTF-8".to_owned()))?;
+            let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
+            gather(&entry.path(), &below, left, contents)?;
+        }
+        return if contents.is_empty() { Err("it is an empty directory".to_owned()) } else { Ok(()) };
+    }
+    if !kind.is_file() {
+        return Err(at("it is neither a file nor a directory".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| at(reason(&error)))?;
+    file.take(left.bytes + 1).read_to_end(&mut bytes).map_err(|error| at(reason(&error)))?;
+    let spent = bytes.len() as u64;
+    if spent > left.bytes || left.files == 0 {
+        return Err(at(format!(
+            "the files of a profile are more than {MOST_FILES}, or than {MOST_BYTES} bytes together"
+        )));
+    }
+    left.bytes -= spent;
+    left.files -= 1;
+    contents.insert(below.to_owned(), bytes);
+    Ok(())
 }
 
 /// The text of a file, or why there is none.
@@ -85,5 +150,21 @@ mod tests {
         assert_eq!(sources.text(&path("b.toml")), Some("extends = 'a.toml'\nx = 1"));
         assert_eq!(sources.unreadable(&path("gone.toml")), Some("there is no such file"));
         assert_eq!(sources.unreadable(&path("bundle.lock")), Some("there is no such file"));
+    }
+
+    #[test]
+    fn files_of_the_project_are_loaded_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        std::fs::create_dir_all(path("conf/sub")).unwrap();
+        std::fs::write(path("conf/a"), b"\xff").unwrap();
+        std::fs::write(path("conf/sub/b"), "b").unwrap();
+        let text = "[files.'web:/a']\nsource = 'conf/a'\n[files.'web:/c']\nsource = 'conf'\n[files.'web:/x']\nsource = 'x'\n";
+        std::fs::write(path("a.toml"), text).unwrap();
+        let sources = load(&path("a.toml"));
+        assert_eq!(sources.contents(&path("conf/a")).unwrap()[""], b"\xff");
+        let names: Vec<_> = sources.contents(&path("conf")).unwrap().keys().cloned().collect();
+        assert_eq!(names, ["a", "sub/b"]);
+        assert_eq!(sources.unreadable(&path("x")), Some("there is no such file"));
     }
 }

@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::diagnostics::Diagnostics;
 use super::read::wrong_type;
-use super::source::{Source, Sources, Table, resolve_path};
+use super::source::{Source, Sources, Span, Table, resolve_path};
 
 /// The profile with everything it extends merged in, and without the `extends` keys.
 pub(crate) fn merge(sources: &Sources) -> Result<Table<'_>, Diagnostics> {
@@ -28,6 +28,28 @@ pub(crate) fn parents(source: &Source) -> Vec<String> {
     extends(&table, &mut |_| ()).iter().map(|parent| resolve_path(&source.path, parent.get_ref())).collect()
 }
 
+/// The files by which `file` came in: the profile first, `file` last. Empty if it did not come in by `extends`.
+pub(crate) fn way(sources: &Sources, file: &str) -> Vec<String> {
+    let mut ways = vec![vec![sources.root().to_owned()]];
+    let mut seen = vec![sources.root().to_owned()];
+    // The shortest way first: a file may come in by several.
+    let mut nth = 0;
+    while let Some(way) = ways.get(nth).cloned() {
+        nth += 1;
+        let Some(source) = way.last().and_then(|last| sources.source(last)) else { continue };
+        if source.path == file {
+            return way;
+        }
+        for parent in parents(source) {
+            if !seen.contains(&parent) {
+                seen.push(parent.clone());
+                ways.push([way.clone(), vec![parent]].concat());
+            }
+        }
+    }
+    Vec::new()
+}
+
 /// The value of `extends`, which may be a string or a list of strings; what is neither goes to `wrong`.
 fn extends<'t>(table: &'t Table<'_>, wrong: &mut dyn FnMut(&Spanned<DeValue<'_>>)) -> Vec<Spanned<&'t str>> {
     let Some(value) = table.get("extends") else { return Vec::new() };
@@ -48,6 +70,22 @@ fn extends<'t>(table: &'t Table<'_>, wrong: &mut dyn FnMut(&Spanned<DeValue<'_>>
 /// Files that extend the same ones again and again would double with every step.
 const MOST_LAYERS: u32 = 64;
 
+/// What is right in YAML or Python and no TOML.
+fn meant(sources: &Sources, span: &Span) -> Option<String> {
+    let source = sources.at(span.start)?;
+    let rest = source.text.get(span.start - source.start..)?;
+    let word = rest.split(|c: char| c.is_whitespace() || ",]}#".contains(c)).next()?;
+    match word {
+        "null" | "Null" | "NULL" | "nil" | "None" | "~" => Some("TOML has no null: leave the key out".to_owned()),
+        "on" | "yes" | "True" | "TRUE" | "On" | "Yes" => Some("write `true`, or the word in quotes".to_owned()),
+        "off" | "no" | "False" | "FALSE" | "Off" | "No" => Some("write `false`, or the word in quotes".to_owned()),
+        word if word.starts_with("${") || word.starts_with('$') => {
+            Some("nothing is filled in from an environment: write the value, or another profile that `extends` this one".to_owned())
+        }
+        _ => None,
+    }
+}
+
 struct Merge<'s, 'd> {
     sources: &'s Sources,
     faults: &'d mut Diagnostics,
@@ -62,7 +100,8 @@ impl<'s> Merge<'s, '_> {
     fn visit(&mut self, source: &'s Source, below: &mut Table<'s>) {
         let (mut table, errors) = source.parse();
         for (span, message) in errors {
-            self.faults.error(span, message);
+            let hint = meant(self.sources, &span);
+            self.faults.error(span, message).maybe_help(hint);
         }
         let faults = &mut *self.faults;
         let parents: Vec<Spanned<String>> = extends(&table, &mut |item| {

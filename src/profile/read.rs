@@ -1,7 +1,7 @@
 //! Reading one TOML table key by key: a wrong value is reported and read as absent, so that one mistake hides no other,
 //! and what nobody asked for is an unknown key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -199,8 +199,9 @@ impl<'t, 'd> Fields<'t, 'd> {
             .filter_map(|item| as_string(self.faults, &format!("an item of {what}"), item))
             .collect();
         let mut list: Vec<Spanned<T>> = Vec::new();
-        for (nth, text) in texts.iter().enumerate() {
-            if let Some(first) = texts[..nth].iter().find(|first| first.get_ref() == text.get_ref()) {
+        let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
+        for text in &texts {
+            if let Some(first) = seen.insert(text.get_ref(), text) {
                 self.faults
                     .error(text.span(), format!("{what} names `{}` twice", text.get_ref()))
                     .label("here again")
@@ -227,9 +228,12 @@ impl<'t, 'd> Fields<'t, 'd> {
 
     /// The same; a key is called `noun`, and `more` are known too.
     pub(crate) fn finish_with(self, noun: &str, more: &[&str]) {
+        #[cfg(test)]
+        self.faults.asked.entry(self.what.clone()).or_default().extend(&self.asked);
         let known: BTreeSet<&str> = self.asked.iter().copied().chain(more.iter().copied()).collect();
         let mut meant: BTreeSet<&str> = BTreeSet::new();
-        for key in self.table.keys().filter(|key| !known.contains(&**key.get_ref())) {
+        let mut strangers = self.table.keys().filter(|key| !known.contains(&**key.get_ref()));
+        for key in strangers.by_ref().take(MOST_UNKNOWN) {
             let name: &str = key.get_ref();
             unknown(
                 self.faults,
@@ -239,6 +243,10 @@ impl<'t, 'd> Fields<'t, 'd> {
                 &known,
             );
             meant.extend(nearest(name, known.iter().copied()));
+        }
+        if let Some(key) = strangers.next() {
+            let message = format!("and {} more unknown {noun}s in {}", 1 + strangers.count(), self.what);
+            self.faults.error(key.span(), message);
         }
         for Missing { key, place, example } in &self.missing {
             if meant.contains(key) {
@@ -254,6 +262,9 @@ impl<'t, 'd> Fields<'t, 'd> {
         }
     }
 }
+
+/// A table with more unknown keys is not what somebody meant to write, and looking for what they meant takes time.
+const MOST_UNKNOWN: usize = 100;
 
 /// A longer list helps nobody.
 const LONGEST_LIST: usize = 16;

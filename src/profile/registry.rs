@@ -31,7 +31,9 @@ pub(crate) fn files(source: &Source) -> Vec<String> {
         }
         Some(resolve_path(&source.path, value.get_ref().as_str()?))
     };
-    [find(&["registry", "ca"]), find(&["docker", "repository", "key"])].into_iter().flatten().collect()
+    let named: [&[&str]; 3] =
+        [&["registry", "ca"], &["docker", "repository", "key"], &["certificates", "ca"]];
+    named.into_iter().filter_map(find).collect()
 }
 
 /// Reads `[registry]`, whose header is at `place`.
@@ -142,10 +144,7 @@ fn certificates(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<Stri
     let shown = path.get_ref();
     if text.contains(PRIVATE) {
         let message = format!("`{shown}` has a private key");
-        return wrong(
-            message,
-            "a registry's key stays with the registry: name a file that has certificates only",
-        );
+        return wrong(message, "its key stays with the authority: name a file that has certificates only");
     }
     let mut found = String::new();
     for (nth, block) in text.split(BEGIN).skip(1).enumerate() {
@@ -176,6 +175,13 @@ fn certificates(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<Stri
         );
     }
     Some(found)
+}
+
+/// The certificates that `[certificates]` names; what else is wrong with that table its kind says.
+pub(crate) fn acme_ca(table: &Table<'_>, faults: &mut Diagnostics) -> Option<String> {
+    let value = table.get("certificates")?.get_ref().as_table()?.get("ca")?;
+    let path = Spanned::new(value.span(), value.get_ref().as_str()?.to_owned());
+    certificates(faults, &path)
 }
 
 /// Reads `[docker]`, whose header is at `place`.

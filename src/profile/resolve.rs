@@ -2,18 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use toml::Spanned;
+
 use crate::artifacts::{Artifact, RenderError, Tree};
 use crate::model::{Digest, ServiceName};
 use crate::spec::{Hosts, Networks, PinnedImage, Placement, Service, Spec};
 
 use super::checks;
 use super::diagnostics::Diagnostics;
+use super::env_files;
+use super::files;
+use super::lints::{self, Allow, Seen};
 use super::lock::{Lock, Pin, fits_placement};
 use super::merge::merge;
 use super::schema::Profile;
 use super::sections;
 use super::service;
-use super::source::Sources;
+use super::source::{Sources, Table};
+use super::units::ImageReference;
 
 /// A profile with nothing left open, and the artifact kinds that render it.
 #[derive(Debug)]
@@ -26,16 +32,24 @@ pub struct Resolved {
     pub warnings: Diagnostics,
     /// Images whose digest in the lock is a placeholder: with them a bundle can be built, and not deployed.
     pub placeholders: Vec<PinnedImage>,
+    allows: Vec<Allow>,
 }
 
 impl Resolved {
     /// Renders every kind.
     pub fn render(&self) -> Result<Tree, RenderError> {
-        let mut tree = Tree::default();
+        let mut tree = Tree::new(&self.spec.name);
         for kind in &self.kinds {
             kind.render(&self.spec, &mut tree)?;
         }
         Ok(tree)
+    }
+
+    /// What the lints say of the rendered files, with what they said of the profile; an error if one of them is one.
+    pub fn judge(&self, tree: &Tree) -> Result<Diagnostics, Diagnostics> {
+        let mut faults = self.warnings.clone();
+        lints::look_at_files(tree, &self.allows, &mut faults);
+        faults.into_warnings()
     }
 }
 
@@ -53,29 +67,46 @@ pub fn check(sources: &Sources, kinds: &'static [crate::artifacts::Kind]) -> Res
 
 /// Resolves a profile, or says everything that is wrong with it and with the lock.
 pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> {
+    resolve_table(profile, lock, &merge(profile.sources())?)
+}
+
+/// The same, for a profile that was read from `table`.
+pub(crate) fn resolve_table(
+    profile: &Profile,
+    lock: &Lock,
+    table: &Table<'_>,
+) -> Result<Resolved, Diagnostics> {
     let mut faults = profile.faults().clone();
     faults.extend(lock.faults().clone());
     checks::check(profile, &mut faults);
-    let mut placeholders = BTreeSet::new();
+    let mut placeholders = Placeholders::default();
     let services = services(profile, lock, &mut placeholders, &mut faults);
-    let table = merge(profile.sources())?;
-    checks::unused_secrets(profile, &table, &mut faults);
-    checks::firewall(profile, &table, &mut faults);
+    let seen = Seen { profile, table, placeholders: &placeholders.places };
+    lints::look(&seen, &mut faults);
     let mut faults = faults.into_warnings()?;
     let Some(spec) = spec(profile, lock, services) else {
         // Whatever is absent has been reported; should it ever not have been, it is said rather than built.
         faults.error_in(profile.sources().root(), "the profile is incomplete");
         return Err(faults);
     };
-    let sections = sections::read(profile.kinds, &table, &mut faults);
+    let sections = sections::read(profile.kinds, table, &mut faults);
     for section in &sections {
         for problem in section.artifact.check(&spec) {
-            sections::report(section, problem, &table, &mut faults);
+            sections::report(section, problem, table, &mut faults);
         }
     }
     let warnings = faults.into_warnings()?;
+    let placeholders = placeholders.images.into_iter().collect();
+    let allows = profile.allows.clone();
     let kinds = sections.into_iter().map(|section| section.artifact).collect();
-    Ok(Resolved { spec, kinds, warnings, placeholders: placeholders.into_iter().collect() })
+    Ok(Resolved { spec, kinds, warnings, placeholders, allows })
+}
+
+/// The images whose pin is a placeholder, and where each is named first.
+#[derive(Debug, Default)]
+struct Placeholders {
+    images: BTreeSet<PinnedImage>,
+    places: Vec<Spanned<ImageReference>>,
 }
 
 fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>) -> Option<Spec> {
@@ -92,8 +123,11 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
         routes: profile.routes.iter().map(|(name, placed)| (name.clone(), placed.route.clone())).collect(),
         migrations: profile.migrations.as_ref().map(|name| name.get_ref().clone()),
         secrets: profile.secrets.iter().map(|(name, secret)| (name.clone(), secret.origin.clone())).collect(),
+        env_files: env_files::resolved(profile),
+        files: files::resolved(profile),
         switching: profile.switching.clone(),
         activator: lock.activator().cloned(),
+        acme_ca: profile.acme_ca.clone(),
     })
 }
 
@@ -101,7 +135,7 @@ fn spec(profile: &Profile, lock: &Lock, services: BTreeMap<ServiceName, Service>
 fn services(
     profile: &Profile,
     lock: &Lock,
-    placeholders: &mut BTreeSet<PinnedImage>,
+    placeholders: &mut Placeholders,
     faults: &mut Diagnostics,
 ) -> BTreeMap<ServiceName, Service> {
     if lock.missing {
@@ -120,6 +154,7 @@ fn services(
             user: service.user,
             secrets: service.secrets.iter().map(|secret| secret.get_ref().clone()).collect(),
             environment: service.environment.clone(),
+            env_files: service.env_files.iter().map(|name| name.get_ref().clone()).collect(),
             volumes: service.volumes.clone(),
             depends_on: service
                 .depends_on
@@ -147,7 +182,7 @@ fn image(
     profile: &Profile,
     service: &service::Service,
     lock: &Lock,
-    placeholders: &mut BTreeSet<PinnedImage>,
+    placeholders: &mut Placeholders,
     faults: &mut Diagnostics,
 ) -> Option<PinnedImage> {
     let image = service.image.as_ref()?;
@@ -175,10 +210,8 @@ fn image(
         return None;
     };
     // Said once, however many services run it.
-    if *placeholder && placeholders.insert(pinned(*digest)) {
-        faults
-            .warning(image.span(), format!("`{reference}` is pinned to a placeholder"))
-            .help("the bundle can be built, not deployed; publish the image, and run `bundle lock PROFILE --update`");
+    if *placeholder && placeholders.images.insert(pinned(*digest)) {
+        placeholders.places.push(image.clone());
     }
     Some(pinned(*digest))
 }

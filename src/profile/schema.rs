@@ -10,6 +10,9 @@ use crate::spec::{DockerRepository, Droplet, Route, Switching};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
+use super::env_files::{self, PlacedEnvFile};
+use super::files::{self, PlacedFile};
+use super::lints::{self, Allow};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
 use super::registry::{self, PlacedRegistry};
@@ -40,13 +43,21 @@ pub struct Profile {
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) routes: BTreeMap<RouteName, PlacedRoute>,
     pub(crate) secrets: BTreeMap<SecretName, Secret>,
+    pub(crate) env_files: BTreeMap<String, PlacedEnvFile>,
+    pub(crate) files: BTreeMap<String, PlacedFile>,
     pub(crate) switching: Switching,
+    pub(crate) acme_ca: Option<String>,
+    /// What the profile says it knows.
+    pub(crate) allows: Vec<Allow>,
 }
 
-/// A route and the place where it names its service.
+/// A route and its places.
 #[derive(Debug, Clone)]
 pub(crate) struct PlacedRoute {
+    /// Where its service is named.
     pub(crate) service: Span,
+    /// What says which requests it gets: its `path`, its `host`, or its name if it has neither.
+    pub(crate) place: Span,
     pub(crate) route: Route,
 }
 
@@ -63,17 +74,24 @@ pub(crate) struct Secret {
 impl Profile {
     /// Merges and reads a profile. An error means that there is nothing to read: a file is missing or is not TOML.
     pub fn parse(sources: &Sources, kinds: &'static [Kind]) -> Result<Self, Diagnostics> {
-        let table = merge(sources)?;
+        Ok(Self::of_table(sources, kinds, &merge(sources)?))
+    }
+
+    /// Reads the merged table.
+    pub(crate) fn of_table(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>) -> Self {
         let mut faults = Diagnostics::new(sources);
-        let mut profile = Self::read(sources, kinds, &table, &mut faults);
-        sections::read(kinds, &table, &mut faults);
+        let mut profile = Self::read(sources, kinds, table, &mut faults);
+        sections::read(kinds, table, &mut faults);
         profile.faults = faults;
-        Ok(profile)
+        profile
     }
 
     fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
-        let name = profile_name(sources, faults);
         let mut top = Fields::new("the profile", table, faults);
+        let name = match top.get("name") {
+            Some(_) => top.parsed("name").map(Spanned::into_inner),
+            None => profile_name(sources, top.faults),
+        };
         for (key, example) in [
             ("environment", "`environment = \"production\"`"),
             ("domain", "`domain = \"bot.example.com\"`"),
@@ -104,11 +122,18 @@ impl Profile {
         let singletons = top.list("singletons");
         let migrations = top.parsed("migrations");
         let services = each(&mut top, "services", service::read);
-        let routes =
-            each(&mut top, "routes", route).into_iter().filter_map(|(name, route)| Some((name, route?)));
-        let routes = routes.collect();
+        let routes: BTreeMap<RouteName, Option<PlacedRoute>> =
+            each(&mut top, "routes", |name, span, table, faults| {
+                route(name, span, table, domain.as_deref().unwrap_or_default(), faults)
+            });
+        let routes = routes.into_iter().filter_map(|(name, route)| Some((name, route?))).collect();
         let secrets = each(&mut top, "secrets", secret);
+        let env_files = each::<String, _>(&mut top, "env_files", env_files::read);
+        let files = each::<String, _>(&mut top, "files", files::read);
+        let files = files.into_iter().filter_map(|(name, file)| Some((name, file?))).collect();
+        let allows = lints::read(&mut top);
         let switching = switching(top.table("switch"), top.faults);
+        let acme_ca = registry::acme_ca(table, top.faults);
         let tables: Vec<&str> = kinds.iter().filter_map(|kind| kind.table).collect();
         top.finish_with("key or table", &tables);
         Self {
@@ -129,7 +154,11 @@ impl Profile {
             services,
             routes,
             secrets,
+            env_files,
+            files,
             switching,
+            acme_ca,
+            allows,
         }
     }
 
@@ -190,12 +219,17 @@ where
     all
 }
 
+/// Far more than a configuration file has.
+const MOST_REFERENCES: usize = 100;
+
 fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileName> {
     let file = sources.root().rsplit('/').next().unwrap_or_default();
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
         Ok(name) => Some(name),
         Err(error) => {
-            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file");
+            faults
+                .error_in(sources.root(), format!("{error}"))
+                .help("a profile is named after its file, unless it has a `name = \"…\"`");
             None
         }
     }
@@ -223,7 +257,14 @@ fn domain(faults: &mut Diagnostics, text: Spanned<String>) -> Option<String> {
     good.then(|| text.into_inner())
 }
 
-fn route(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Option<PlacedRoute> {
+/// Reads a route; without `host` it is the profile's domain's.
+fn route(
+    name: &str,
+    span: Span,
+    table: &Table<'_>,
+    domain: &str,
+    faults: &mut Diagnostics,
+) -> Option<PlacedRoute> {
     let mut fields = Fields::new(format!("`routes.{}`", key_text(name)), table, faults);
     for (key, example) in [
         ("service", "the name of a stateless service"),
@@ -261,11 +302,53 @@ fn route(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) ->
         }
         good.then(|| header.into_inner())
     });
+    let host = fields.string("host");
+    let path = fields.string("path");
     fields.finish();
+    let place = path.as_ref().or(host.as_ref()).map_or(span, Spanned::span);
+    let host = match host {
+        Some(text) => self::domain(faults, text)?,
+        None => domain.to_owned(),
+    };
+    let path = match path {
+        Some(text) => route_path(faults, text)?,
+        None => "/".to_owned(),
+    };
     let service = service?;
-    let place = service.span();
-    let route = Route { service: service.into_inner(), port: port?, health: health?, release_header };
-    Some(PlacedRoute { service: place, route })
+    let span = service.span();
+    let route =
+        Route { service: service.into_inner(), host, path, port: port?, health: health?, release_header };
+    Some(PlacedRoute { service: span, place, route })
+}
+
+/// The path below which a route gets requests, in whole segments and without a slash at the end.
+fn route_path(faults: &mut Diagnostics, path: Spanned<String>) -> Option<String> {
+    let text = path.get_ref();
+    let trimmed = text.strip_suffix('/').unwrap_or(text);
+    // The characters of RFC 3986 that stand for themselves in a path, without those that a configuration file would
+    // have to quote. What a client may write in two ways cannot decide where its request goes.
+    let segment = |segment: &str| {
+        !["", ".", ".."].contains(&segment)
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~@:+=,".contains(&b))
+    };
+    let good = text == "/"
+        || (text.len() <= 200 && trimmed.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment)));
+    if !good {
+        faults.error(path.span(), format!("`{text}` is not the path of a route")).help(
+            "it begins with `/`, and its segments have letters, digits and `-._~@:+=,`, such as `/api`; \
+             everything below it belongs to the route",
+        );
+        return None;
+    }
+    // The machine asks for health there, and the certificate authority for its proof.
+    if [".bundle", ".well-known/acme-challenge"].iter().any(|taken| {
+        let taken = format!("/{taken}");
+        trimmed == taken || trimmed.starts_with(&format!("{taken}/"))
+    }) {
+        faults.error(path.span(), format!("`{text}` is not a route's to have: the machine uses it itself"));
+        return None;
+    }
+    Some(if text == "/" { text.clone() } else { trimmed.to_owned() })
 }
 
 fn secret(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -> Secret {
@@ -290,7 +373,13 @@ fn secret(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagnostics) -
     if let Some(template) = template {
         match Template::parse(template.get_ref()) {
             Ok(parsed) => {
-                for (name, at) in parsed.references() {
+                if parsed.references().count() > MOST_REFERENCES {
+                    faults.error(
+                        template.span(),
+                        format!("the template of `{name}` names more than {MOST_REFERENCES} secrets"),
+                    );
+                }
+                for (name, at) in parsed.references().take(MOST_REFERENCES) {
                     let place = faults.sources().inside(&template.span(), template.get_ref(), at);
                     secret.references.push((name.clone(), place));
                 }

@@ -67,6 +67,9 @@ fn place(key: Span, value: &Value<'_>, keys: &[String]) -> Span {
     place
 }
 
+/// So many mistakes of one table are said at once; each costs another reading of all of it.
+const MOST_ROUNDS: u32 = 64;
+
 /// Reads one kind's table. After an error the value at fault is taken out and the table is read again, so that the
 /// next error shows itself; a key that is missing only because it was taken out is none.
 fn section(
@@ -80,7 +83,7 @@ fn section(
     let mut rest = value.clone();
     let mut removed: BTreeSet<String> = BTreeSet::new();
     // Every round takes something out, or ends; the bound only guards that claim.
-    for _ in 0..256 {
+    for _ in 0..MOST_ROUNDS {
         let error = match (kind.parse)(rest.clone()) {
             Ok(artifact) => return removed.is_empty().then_some(artifact),
             Err(error) => error,

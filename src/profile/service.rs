@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use crate::model::{SecretName, ServiceName, User};
 use crate::spec::Volume;
 
-use super::compose_keys::{CARRIED, MODELLED, carried, refused};
+use super::compose_keys::{carried_keys, is_carried, refusal, shapes};
 use super::compose_value::{bytes, pairs, shaped, spelled, untouched};
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_array, as_string, as_table, key_text, parse, unknown, wrong_type};
@@ -27,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) user: Option<User>,
     pub(crate) secrets: Vec<Spanned<SecretName>>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) env_files: Vec<Spanned<String>>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) depends_on: BTreeMap<ServiceName, Spanned<String>>,
     /// `mem_limit` in bytes; `None` if there is none, zero if what there is has been reported.
@@ -39,7 +40,7 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
     let mut fields = Fields::new(format!("`services.{}`", key_text(name)), table, faults);
     fields.require("image", Some(span.clone()), "`image = \"NAME:TAG\"`");
     let mut compose = Map::new();
-    for &(key, shape) in MODELLED {
+    for (key, shape) in shapes() {
         let Some(value) = fields.get(key) else { continue };
         let what = fields.name_of(key);
         compose.extend(shaped(fields.faults, &what, value, shape).map(|json| (key.to_owned(), json)));
@@ -50,6 +51,7 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
         user: None,
         secrets: secrets(&mut fields),
         environment: environment(&mut fields),
+        env_files: env_files(&mut fields),
         volumes: volumes(&mut fields),
         depends_on: depends_on(&mut fields),
         memory: table
@@ -68,19 +70,21 @@ fn rest(name: &str, table: &Table<'_>, fields: Fields<'_, '_>, compose: &mut Map
     let mut others: Vec<&str> = Vec::new();
     for (key, value) in table {
         let text: &str = key.get_ref();
-        if let Some(hint) = refused(text) {
+        if let Some(hint) = refusal(text) {
             fields
                 .faults
                 .error(key.span(), format!("`{text}` is not the profile's to say"))
                 .label(format!("in service `{name}`"))
                 .help(hint);
             others.push(text);
-        } else if carried(text) {
+        } else if is_carried(text) {
             compose.extend(untouched(fields.faults, value).map(|json| (text.to_owned(), json)));
             others.push(text);
         }
     }
-    others.extend(CARRIED);
+    for key in carried_keys() {
+        others.push(key);
+    }
     fields.finish_with("key", &others);
 }
 
@@ -166,27 +170,36 @@ fn environment(fields: &mut Fields<'_, '_>) -> BTreeMap<String, String> {
     environment
 }
 
+/// One name or a list of them.
+fn env_files(fields: &mut Fields<'_, '_>) -> Vec<Spanned<String>> {
+    match fields.get("env_file") {
+        Some(value) if value.get_ref().is_str() => fields.string("env_file").into_iter().collect(),
+        Some(_) => fields.list("env_file"),
+        None => Vec::new(),
+    }
+}
+
 fn volumes(fields: &mut Fields<'_, '_>) -> Vec<Volume> {
     let Some(value) = fields.get("volumes") else { return Vec::new() };
     let what = fields.name_of("volumes");
     let items = as_array(fields.faults, &what, value).unwrap_or_default();
-    let mut volumes: Vec<(Span, Volume)> = Vec::new();
+    let mut volumes: Vec<Volume> = Vec::new();
+    let mut targets: BTreeMap<String, Span> = BTreeMap::new();
     for item in items {
         let Some(volume) = volume(fields.faults, &what, item) else { continue };
-        let twin = volumes.iter().find(|(_, other)| other.target == volume.target);
-        if let Some((first, _)) = twin {
+        if let Some(first) = targets.insert(volume.target.clone(), item.span()) {
             let message = format!("{what} mounts `{}` twice", volume.target);
-            fields.faults.error(item.span(), message).also(first.clone(), "first here");
+            fields.faults.error(item.span(), message).also(first, "first here");
         } else if format!("{}/", volume.target).starts_with("/run/secrets/") {
             fields
                 .faults
                 .error(item.span(), "`/run/secrets` belongs to the service's secrets")
                 .help("name them in `secrets`, or mount this elsewhere");
         } else {
-            volumes.push((item.span(), volume));
+            volumes.push(volume);
         }
     }
-    volumes.into_iter().map(|(_, volume)| volume).collect()
+    volumes
 }
 
 /// Compose's short syntax, `SOURCE:TARGET[:ro]`.
@@ -211,6 +224,9 @@ fn volume(faults: &mut Diagnostics, what: &str, item: &Value<'_>) -> Option<Volu
             ),
             "write `\"NAME:/path\"`",
         ),
+        Some(target) if [source, target].iter().any(|path| climbs(path)) => {
+            (format!("`{}` has `..` in a path", text.get_ref()), "write the path that it leads to")
+        }
         Some(target) if !target.starts_with('/') => {
             (format!("`{target}` is not an absolute path"), "write `\"NAME:/path\"`, or `\"NAME:/path:ro\"`")
         }
@@ -231,6 +247,11 @@ fn volume(faults: &mut Diagnostics, what: &str, item: &Value<'_>) -> Option<Volu
     };
     faults.error(text.span(), message).help(hint);
     None
+}
+
+/// Whether a path goes up: where it ends depends on links on the machine.
+fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
 }
 
 fn source_is_sound(source: &str) -> bool {

@@ -31,12 +31,14 @@ pub struct Sources {
     root: String,
     files: Vec<Source>,
     unreadable: BTreeMap<String, String>,
+    /// Files of the project and directories of such: the bytes by path below; the empty path is the file itself.
+    contents: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
 }
 
 impl Sources {
     /// An empty set whose profile is `root`, a path as the operator gave it.
     pub fn new(root: &str) -> Self {
-        Self { root: clean(root), files: Vec::new(), unreadable: BTreeMap::new() }
+        Self { root: clean(root), files: Vec::new(), unreadable: BTreeMap::new(), contents: BTreeMap::new() }
     }
 
     /// Adds a text under its path. A path that is there already keeps its text.
@@ -53,6 +55,16 @@ impl Sources {
     /// Notes that a file could not be read, and why.
     pub fn add_unreadable(&mut self, path: &str, reason: &str) {
         self.unreadable.insert(clean(path), reason.to_owned());
+    }
+
+    /// Adds the bytes of a file of the project, under the empty path, or of all files of a directory.
+    pub fn add_contents(&mut self, path: &str, contents: BTreeMap<String, Vec<u8>>) {
+        self.contents.insert(clean(path), contents);
+    }
+
+    /// The bytes of a file of the project, or of the files of a directory.
+    pub(crate) fn contents(&self, path: &str) -> Option<&BTreeMap<String, Vec<u8>>> {
+        self.contents.get(&clean(path))
     }
 
     /// The profile's own path.
@@ -115,11 +127,25 @@ impl Source {
         let errors = errors
             .into_iter()
             .map(|error| {
-                let span = error.span().unwrap_or(0..0);
+                let span = error.span().unwrap_or_else(|| self.deepest());
                 (span.start + self.start..span.end + self.start, error.message().to_owned())
             })
             .collect();
         (self.shift_table(document.into_inner()), errors)
+    }
+
+    /// The line with the most dots: for a key that is nested too deeply the parser names no place.
+    fn deepest(&self) -> Span {
+        let dots = |line: &str| line.bytes().filter(|b| *b == b'.').count();
+        let mut at = 0;
+        let mut deepest = (0, 0..0);
+        for line in self.text.split_inclusive('\n') {
+            if dots(line) > deepest.0 {
+                deepest = (dots(line), at..at + line.trim_end().len());
+            }
+            at += line.len();
+        }
+        deepest.1
     }
 
     fn shift_table<'s>(&self, table: Table<'s>) -> Table<'s> {

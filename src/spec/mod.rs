@@ -1,14 +1,14 @@
 //! What a machine should be, with nothing left open: the result of resolving a profile against its lock, and the only
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, User,
+    Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
 };
 
 /// Everything that the artifact kinds share. What only one kind knows (Redis' memory, say) stays in that kind's table.
@@ -36,10 +36,25 @@ pub struct Spec {
     pub migrations: Option<ServiceName>,
     /// Every secret, by name. No values.
     pub secrets: BTreeMap<SecretName, SecretOrigin>,
+    /// The files of variables, by name; one that is an absolute path is also found there.
+    pub env_files: BTreeMap<String, EnvFile>,
+    /// Files of the project that travel in the bundle, by the name that the profile gives them.
+    pub files: BTreeMap<String, ProjectFile>,
     /// How a switch behaves.
     pub switching: Switching,
     /// The program that activates the bundle on a fresh droplet, if the lock pins one.
     pub activator: Option<Activator>,
+    /// The certificates, in PEM, of the authorities that signed the certificate authority's own door, if `[certificates]`
+    /// names a file of them.
+    pub acme_ca: Option<String>,
+}
+
+impl Spec {
+    /// The host names that the machine answers to: its domain, and those of its routes.
+    pub fn hosts(&self) -> BTreeSet<&str> {
+        let routes = self.routes.values().map(|route| route.host.as_str());
+        routes.chain([self.domain.as_str()]).collect()
+    }
 }
 
 /// The registry through which the bundle reaches its machines.
@@ -179,12 +194,31 @@ pub struct Service {
     pub secrets: Vec<SecretName>,
     /// `environment`.
     pub environment: BTreeMap<String, String>,
+    /// `env_file`: names in [`Spec::env_files`].
+    pub env_files: Vec<String>,
     /// `volumes`.
     pub volumes: Vec<Volume>,
     /// `depends_on`, with Compose's conditions. Only services of the same placement.
     pub depends_on: BTreeMap<ServiceName, String>,
     /// Every other Compose key, checked where the schema models it, carried over untouched where it does not.
     pub compose: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A file of variables, put together on the droplet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvFile {
+    /// The values by variable, with the secrets that they name.
+    pub values: BTreeMap<String, Template>,
+}
+
+/// What a service may take of the machine where its profile does not say.
+pub mod limits {
+    /// `mem_limit`, in MiB.
+    pub const MEMORY_MIB: u64 = 512;
+    /// `cpus`.
+    pub const CPUS: &str = "1.0";
+    /// `pids_limit`.
+    pub const PIDS: u32 = 256;
 }
 
 /// Fixed host numbers in the networks.
@@ -254,11 +288,28 @@ impl Volume {
     }
 }
 
+/// A file of the project, or a directory of files, and where it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFile {
+    /// The service into which it is mounted; `None`: it stands on the droplet itself, below `/etc`.
+    pub service: Option<ServiceName>,
+    /// The absolute path at which it is seen.
+    pub target: String,
+    /// The bytes, by path below `target`; the empty path is `target` itself.
+    pub contents: BTreeMap<String, Vec<u8>>,
+    /// Whether everybody may run it.
+    pub executable: bool,
+}
+
 /// One HTTP service behind the door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The slot service that answers.
     pub service: ServiceName,
+    /// The host name whose requests it gets, in lower case.
+    pub host: String,
+    /// The path below which it gets them: `/`, or whole segments without a slash at the end, as in `/api`.
+    pub path: String,
     /// Its port inside the container.
     pub port: u16,
     /// Its readiness path: 200 means ready.

@@ -20,6 +20,7 @@ pub mod lock;
 pub mod login;
 pub mod objects;
 pub mod received;
+pub mod renewals;
 pub mod secrets;
 
 use std::io;
@@ -126,7 +127,7 @@ impl Store {
             ("staging", 0o700),
             ("backups", 0o700),
             ("secrets", 0o700),
-            ("certs", 0o750),
+            ("certs", 0o770),
         ] {
             durable::make_dir(&self.at(path), mode)?;
         }

@@ -39,6 +39,8 @@ fn the_programs_of_the_target_release_accept_every_file_of_the_shipped_profiles(
         // Redis' and Postgres' files are asked back from the servers that run on them, in `switch`; the machine's own, which
         // have no dry run either, in `hardening`.
         let expected = [
+            // For people.
+            "MANIFEST",
             "etc/modprobe.d/bundle.conf",
             "etc/security/limits.d/bundle.conf",
             "etc/sysctl.d/90-bundle.conf",

@@ -60,6 +60,7 @@ x-note = { by = ['me', 1, true] }
             "healthcheck": { "disable": true },
             "mem_limit": "512m",
             "oom_score_adj": -500,
+            "pids_limit": 256,
             "sysctls": { "net.core.somaxconn": "1024" },
             "tmpfs": "/tmp",
             "ulimits": { "core": 0, "nofile": { "hard": 2048, "soft": 1024 } },

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
 
 mod accepted;
+mod commands;
+mod described;
 mod kinds;
+mod lints;
 mod malformed;
 mod mutated;
+mod refusals;
 mod shipped;

@@ -154,7 +154,7 @@ fn user_data_is_printed_only_if_a_machine_could_boot_from_it() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     let bundle = String::from_utf8(builder.run(&["build", "shop.toml"]).stdout).unwrap();
-    assert!(text.starts_with("#cloud-config\n{") && text.is_ascii());
+    assert!(text.starts_with("#cloud-config\n# ") && text.is_ascii());
     let own = fs::read_to_string(builder.dir.path().join("shop.toml")).unwrap();
     builder.write("shop.toml", own.replace("10.0.0.0/8", "203.0.113.0/24").as_bytes());
     let (said, code) = builder.said(&["cloud-init", "shop.toml"]);

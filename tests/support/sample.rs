@@ -12,6 +12,8 @@ pub fn spec() -> Spec {
     Spec {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
+        env_files: BTreeMap::new(),
+        files: BTreeMap::new(),
         domain: "shop.example".to_owned(),
         registry: None,
         docker_repository: None,
@@ -34,6 +36,7 @@ pub fn spec() -> Spec {
         secrets: BTreeMap::new(),
         switching: Switching { trial_seconds: 30, health_seconds: 120, drain_seconds: 10 },
         activator: None,
+        acme_ca: None,
     }
 }
 

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::{SecretName, SecretOrigin, ServiceName};
-use crate::spec::{Hosts, Placement, Service, Spec};
+use crate::spec::{Hosts, Placement, Service, Spec, limits};
 
-use super::super::{Tree, slice};
+use super::super::{Tree, env_files, slice};
 
 /// A service in Compose's terms, before it is known where it runs.
 #[derive(Debug, Clone)]
@@ -20,12 +20,22 @@ impl Model {
     /// What the profile says, what the other kinds say, and our defaults where neither does.
     pub(super) fn of(spec: &Spec, tree: &Tree, name: &ServiceName, service: &Service) -> Self {
         let mut keys = service.compose.clone();
+        // Equal to the memory: no swap, which would only make a slow service of a full one.
+        let memory =
+            keys.get("mem_limit").cloned().unwrap_or_else(|| json!(format!("{}m", limits::MEMORY_MIB)));
+        keys.entry("mem_limit").or_insert_with(|| memory.clone());
+        keys.entry("memswap_limit").or_insert(memory);
         let mut default = |key: &str, value: Value| {
             keys.entry(key).or_insert(value);
         };
-        default("cap_drop", json!(["ALL"]));
-        default("init", json!(true));
-        default("stop_grace_period", json!("30s"));
+        for (key, value) in tree.suggestions_for(name) {
+            default(key, value.clone());
+        }
+        // Docker takes either `cpus` or these.
+        let own_quota = ["cpu_quota", "cpu_period"].iter().any(|key| service.compose.contains_key(*key));
+        for (key, value) in hardened().into_iter().filter(|(key, _)| *key != "cpus" || !own_quota) {
+            default(key, value);
+        }
         // No metadata service, not even for root on the machine's own network.
         default("cgroup_parent", json!(slice::NAME));
         if let Some(command) = tree.command_of(name) {
@@ -50,7 +60,15 @@ impl Model {
         model.no_new_privileges();
         model.labels_as_map();
         model.set("environment", json!(service.environment));
+        // Compose lets `environment` win over a file of variables.
+        let files = service.env_files.iter().filter_map(|file| spec.env_files.get(file));
+        let said: Vec<&String> =
+            service.environment.keys().chain(files.flat_map(|file| file.values.keys())).collect();
+        for (key, value) in tree.variables_for(name).filter(|(key, _)| !said.contains(key)) {
+            model.environment(key, value.as_str());
+        }
         model.environment("BUNDLE_ENVIRONMENT", spec.environment.replace('$', "$$"));
+        model.env_files(service);
         model.rules(spec, tree, name, service);
         let volumes = volumes(tree, name, service);
         if !volumes.is_empty() {
@@ -127,6 +145,15 @@ impl Model {
         }
     }
 
+    /// Where Compose finds the variables when it makes the container. Not `required`: Compose is asked whether the file is
+    /// sound before the activator has written them, which it does before it starts anything.
+    fn env_files(&mut self, service: &Service) {
+        let file = |name: &String| json!({ "path": env_files::path(name), "required": false });
+        if !service.env_files.is_empty() {
+            self.set("env_file", json!(service.env_files.iter().map(file).collect::<Vec<_>>()));
+        }
+    }
+
     /// Compose takes labels as a list of `key=value` too; ours go into a map.
     fn labels_as_map(&mut self) {
         let Some(Value::Array(labels)) = self.keys.get("labels") else { return };
@@ -154,12 +181,37 @@ impl Model {
         }
         let mounts = tree.mounts(name);
         for file in tree.secret_files() {
-            let mounted = mounts.iter().any(|mount| mount.source == file.absolute());
+            let read = service.env_files.iter().any(|name| env_files::path(name) == file.absolute());
+            let mounted = read || mounts.iter().any(|mount| mount.source == file.absolute());
             if let (true, crate::model::SecretSource::Template(path)) = (mounted, &file.source) {
                 self.label(&format!("bundle.template.{}", file.path.name()), path.hash().to_string());
             }
         }
     }
+}
+
+/// What every service gets that neither its profile nor the kind that configures it says. No capability but the named
+/// ones, limits for processors and processes (memory has its own), a reaper of orphans, no core dumps, and time to end.
+///
+/// Logs go to the journal: it outlives the container, which every release replaces, and forgets by age. `docker logs` reads
+/// them from there. A journal that is slow loses lines rather than stop the service (Docker documentation, "Journald
+/// logging driver", "Configure the delivery mode of log messages").
+pub(super) fn hardened() -> [(&'static str, Value); 7] {
+    [
+        ("cap_drop", json!(["ALL"])),
+        ("cpus", json!(limits::CPUS)),
+        ("init", json!(true)),
+        (
+            "logging",
+            json!({
+                "driver": "journald",
+                "options": { "max-buffer-size": "4m", "mode": "non-blocking", "tag": "{{.Name}}" },
+            }),
+        ),
+        ("pids_limit", json!(limits::PIDS)),
+        ("stop_grace_period", json!("30s")),
+        ("ulimits", json!({ "core": 0 })),
+    ]
 }
 
 /// The profile's volumes and the bundle's mounts, in long syntax. `create_host_path` is off: Docker would make a missing

@@ -48,14 +48,28 @@ impl Config {
         self.push("    ", words)
     }
 
+    /// Writes one line of our own making, word for word.
+    pub(in crate::artifacts) fn own(&mut self, line: &'static str) -> &mut Self {
+        self.text.push_str("    ");
+        self.text.push_str(line);
+        self.text.push('\n');
+        self
+    }
+
     /// Writes lines of our own making, word for word.
     pub(in crate::artifacts) fn fixed(&mut self, lines: &'static [&'static str]) -> &mut Self {
         for line in lines {
-            self.text.push_str("    ");
-            self.text.push_str(line);
-            self.text.push('\n');
+            self.own(line);
         }
         self
+    }
+
+    /// Writes a line whose words stand together without a space, as in `nbsrv(name)`.
+    pub(in crate::artifacts) fn joined(&mut self, words: &[Word]) -> Result<&mut Self, Refused> {
+        let words: Result<Vec<String>, Refused> = words.iter().map(Word::quoted).collect();
+        let line = words?.concat();
+        self.text.push_str(&format!("    {line}\n"));
+        Ok(self)
     }
 
     /// The file.

@@ -4,6 +4,7 @@
 pub(super) mod haproxy;
 pub(super) mod json;
 pub(super) mod nft;
+pub(super) mod nginx;
 pub(super) mod postgres;
 pub(super) mod redis;
 pub(super) mod settings;

@@ -22,7 +22,11 @@ impl Conf {
     }
 
     /// Writes a parameter. Every value is quoted: PostgreSQL reads numbers and units from a string as well.
-    pub(in crate::artifacts) fn set(&mut self, key: &'static str, value: &str) -> Result<&mut Self, Refused> {
+    pub(in crate::artifacts) fn set(&mut self, key: &str, value: &str) -> Result<&mut Self, Refused> {
+        let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
+        if key.is_empty() || !key.chars().all(named) {
+            return Err(Refused(format!("{key:?} is not the name of a setting")));
+        }
         let value = one_line(value)?.replace('\\', "\\\\").replace('\'', "''");
         self.push(&[key, " = '", &value, "'"]);
         Ok(self)
@@ -78,6 +82,7 @@ mod tests {
         conf.set("a", r"it's \n").unwrap();
         assert_eq!(conf.finish(), "a = 'it''s \\\\n'\n");
         assert!(Conf::default().set("a", "x\nfsync = off").is_err());
+        assert!(Conf::default().set("a = 1\nfsync", "off").is_err());
     }
 
     #[test]
