@@ -92,6 +92,9 @@ const LONGEST_TEXT: usize = 1000;
 /// In bytes. What is longer is no line that somebody wrote.
 const LONGEST_LINE: usize = 2000;
 
+/// What is said about places of one file.
+type Labels<'d> = Vec<(AnnotationKind, Span, &'d str)>;
+
 /// A text without end helps nobody, and takes as long to write.
 const MOST_SHOWN: usize = 100;
 
@@ -384,10 +387,9 @@ impl Diagnostics {
             .collect()
     }
 
-    /// One excerpt for each file, the main label's first.
     /// One excerpt for each file, the main label's first. None at all if a line is without end: the place says enough.
     fn snippets<'d>(&'d self, item: &'d Diagnostic) -> Vec<Snippet<'d, annotate_snippets::Annotation<'d>>> {
-        let mut files: Vec<(&'d Source, Vec<(AnnotationKind, Span, &'d str)>)> = Vec::new();
+        let mut files: Vec<(&'d Source, Labels<'d>)> = Vec::new();
         for (nth, (span, text)) in item.labels.iter().enumerate() {
             let Some(source) = self.sources.at(span.start) else { continue };
             let kind = if nth == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
