@@ -26,7 +26,9 @@ struct Authority(Vec<Child>);
 impl Authority {
     /// Writes the certificates that its own door has; the authority's goes beside the profile.
     fn prepare() {
-        ["pebble", "pebble-challtestsrv", "lego"].iter().for_each(|program| needs(program));
+        for program in ["pebble", "pebble-challtestsrv", "lego"] {
+            needs(program);
+        }
         fs::create_dir_all(DIRECTORY).unwrap();
         sh(&format!("mount -t tmpfs none {DIRECTORY}"));
         let door = issue("127.0.0.1");

@@ -49,7 +49,7 @@ fn serve(mut stream: TcpStream, name: &str, seen: &Seen) {
     };
     let mut bytes = Vec::new();
     let read = move |bytes: &mut Vec<u8>, stream: &mut TcpStream| -> bool {
-        let mut some = [0; 65536];
+        let mut some = [0; 16384];
         match stream.read(&mut some) {
             Ok(0) | Err(_) => false,
             Ok(length) => {

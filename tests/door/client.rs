@@ -14,7 +14,7 @@ use rustls::{
 };
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connection to the door.
 pub(crate) struct Client {
@@ -164,17 +164,15 @@ pub(crate) fn read_answer(stream: &mut dyn Read, rest: &mut Vec<u8>) -> Result<A
     if status == 100 {
         return Ok(answer);
     }
-    let body = match answer.header("content-length").map(|text| text.parse::<usize>().unwrap()) {
-        Some(length) => {
-            while rest.len() < length {
-                more(rest)?;
-            }
-            rest.drain(..length).collect::<Vec<_>>()
+    let length = answer.header("content-length").map(|text| text.parse::<usize>().unwrap());
+    let body = if let Some(length) = length {
+        while rest.len() < length {
+            more(rest)?;
         }
-        None => {
-            while more(rest).is_ok() {}
-            std::mem::take(rest)
-        }
+        rest.drain(..length).collect::<Vec<_>>()
+    } else {
+        while more(rest).is_ok() {}
+        std::mem::take(rest)
     };
     answer.body = String::from_utf8_lossy(&body).into_owned();
     Ok(answer)

@@ -138,7 +138,7 @@ impl Site {
     }
 
     /// A client from [`CLIENT`] for the domain.
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client() -> Client {
         Client::connect(CLIENT, DOMAIN).unwrap()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::backend::find;
+use crate::backend::{Backend, find};
 use crate::client::Client;
 use crate::site::{CLIENT, DOMAIN, OTHER, Site, table};
 
@@ -21,6 +21,7 @@ enum Wanted {
 use Wanted::{OneMeaning, Refused};
 
 /// What is sent, by what is odd about it.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn cases() -> Vec<(&'static str, Wanted, String)> {
     let post =
         |headers: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: bot.test\r\n{headers}\r\n\r\n{body}");
@@ -295,7 +296,7 @@ fn say(bytes: &[u8]) -> Vec<u16> {
 in_a_room! {
     fn what_has_two_meanings_is_refused_or_has_one_when_it_reaches_a_service() {
         let site = Site::open("");
-        let all = || site.backends().iter().flat_map(|backend| backend.seen()).collect::<Vec<_>>();
+        let all = || site.backends().iter().flat_map(Backend::seen).collect::<Vec<_>>();
         let (mut lines, mut wrong) = (Vec::new(), Vec::new());
         for (what, wanted, text) in cases() {
             let statuses = say(text.as_bytes());

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::backend::Backend;
 use crate::client::Way;
 use crate::site::{DOMAIN, OTHER, Site, table};
 use crate::smuggle::requests;
@@ -56,13 +57,14 @@ fn became(mut bytes: &[u8]) -> String {
     if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
 }
 
+/// What is odd, whether it may reach a service in a form that has one meaning, the fields, the body.
+type Case<'a> = (&'a str, bool, &'a [(&'a str, &'a str)], Option<&'a str>);
+
 in_a_room! {
     fn what_http_2_cannot_say_does_not_become_http_1() {
         let site = Site::open("");
         let hidden = "GET /.bundle/x HTTP/1.1\r\nHost: bot.test\r\n\r\n";
         let line = "/ HTTP/1.1\r\nHost: bot.test\r\n\r\nGET /.bundle/x HTTP/1.1\r\nX: ";
-        // What is odd, whether it may reach a service in a form that has one meaning, the fields, the body.
-        type Case<'a> = (&'a str, bool, &'a [(&'a str, &'a str)], Option<&'a str>);
         let cases: &[Case<'_>] = &[
             ("nothing", true, &[], Some("12345")),
             ("a coding", false, &[("transfer-encoding", "chunked")], Some(hidden)),
@@ -102,7 +104,7 @@ in_a_room! {
             drop(client.send(&request(fields, *body)));
             let said = became(&client.rest());
             let mut reached = Vec::new();
-            for bytes in site.backends().iter().flat_map(|backend| backend.seen()) {
+            for bytes in site.backends().iter().flat_map(Backend::seen) {
                 match requests(&bytes) {
                     Ok(requests) => reached.extend(requests),
                     Err(why) => wrong.push(format!("{what}: {why}: {:?}", String::from_utf8_lossy(&bytes))),

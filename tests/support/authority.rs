@@ -24,7 +24,7 @@ pub(crate) fn issue(name: &str) -> Issued {
     let key = KeyPair::generate().unwrap();
     let mut wanted = CertificateParams::new([name.to_owned()]).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let (epoch, day) = (rcgen::date_time_ymd(1970, 1, 1), Duration::from_secs(86_400));
+    let (epoch, day) = (rcgen::date_time_ymd(1970, 1, 1), Duration::from_hours(24));
     wanted.not_before = epoch + now - day;
     wanted.not_after = epoch + now + 89 * day;
     let made = wanted.signed_by(&key, &Issuer::new(itself, own)).unwrap();
