@@ -116,7 +116,7 @@ impl Document {
                 out.comment(line);
             }
             if !table.name.is_empty() {
-                let name: Vec<String> = table.name.iter().map(|part| part.to_toml_key()).collect();
+                let name: Vec<String> = table.name.iter().map(toml_writer::ToTomlKey::to_toml_key).collect();
                 out.line(&format!("[{}]", name.join(".")), Some(Place::Table(nth)));
             }
             for (number, entry) in table.entries.iter().enumerate() {

@@ -91,16 +91,15 @@ impl Import<'_> {
                 .map(str::to_owned)
         });
         if let (Some(variable), Some(user)) = (draft.known.file_variable(key), user) {
-            let name = match parts {
-                [Part::Secret(name)] => name.clone(),
-                _ => {
-                    let name = secret_name(&format!("{}_{key}", draft.name));
-                    self.secrets.declare(&name, "put together on the droplet", &draft.name);
-                    if let Some(secret) = self.secrets.all.get_mut(&name) {
-                        secret.template = Some(text);
-                    }
-                    name
+            let name = if let [Part::Secret(name)] = parts {
+                name.clone()
+            } else {
+                let name = secret_name(&format!("{}_{key}", draft.name));
+                self.secrets.declare(&name, "put together on the droplet", &draft.name);
+                if let Some(secret) = self.secrets.all.get_mut(&name) {
+                    secret.template = Some(text);
                 }
+                name
             };
             let file = format!("/run/secrets/{name}");
             self.ledger.changed(
@@ -207,11 +206,11 @@ impl Import<'_> {
             rest = &rest[start..];
             let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
             let (token, after) = rest.split_at(end);
-            let port =
+            let numbered =
                 after.strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
             let alone = result.is_empty() && after.is_empty() && names_host;
             let listed = (result.is_empty() || result.ends_with(','))
-                && (port || (names_host && after.starts_with(',')));
+                && (numbered || (names_host && after.starts_with(',')));
             let in_url = result.ends_with('@') || result.ends_with("://");
             let host_like = alone || listed || in_url;
             match self.aliases.get(token).filter(|_| host_like) {

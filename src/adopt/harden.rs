@@ -128,6 +128,10 @@ impl Import<'_> {
         if matches!(self.roles.get(draft.old), Some(Role::Migrations(_))) {
             self.ledger.added(draft.at(["profiles"]), "migrations are run by the switch", None);
         }
+        if !said("cgroup_parent") {
+            let text = "it stands in the slice of the bundle's containers, whose memory is bounded together";
+            self.ledger.added(draft.at(["cgroup_parent"]), text, None);
+        }
         for key in ["BUNDLE_ENVIRONMENT", "BUNDLE_RELEASE"] {
             self.ledger.added(
                 draft.at(["environment", key]),

@@ -173,7 +173,7 @@ impl<'a> Import<'a> {
                     None,
                 ),
                 "version" => {
-                    self.ledger.left(path(["version"]), "Compose itself takes no notice of it", None)
+                    self.ledger.left(path(["version"]), "Compose itself takes no notice of it", None);
                 }
                 extension if extension.starts_with("x-") => {
                     self.ledger.left(
@@ -237,7 +237,7 @@ impl<'a> Import<'a> {
     pub(crate) fn file(&mut self, service: &str, target: &str, below: &str, executable: bool, origin: &Path) {
         let key = format!("{service}:{target}");
         let mut table = Table::new(&["files", &key]);
-        table.set("source", self.project.from_profile(below)).from(origin.clone());
+        table.set("source", self.project.seen_from_profile(below)).from(origin.clone());
         if executable {
             table.set("executable", true);
         }

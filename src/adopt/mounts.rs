@@ -147,7 +147,7 @@ fn bind(
     };
     let config = CONFIGURATION.iter().any(|lead| target.starts_with(lead));
     match project.found.get(source).unwrap_or(&Found::Missing) {
-        Found::Missing if last.contains('.') && !last.starts_with('.') && !last.ends_with(".d") => {
+        Found::Missing if last.contains('.') && !last.starts_with('.') && !is_directory(last) => {
             Mount::Nothing(
                 format!("`{shown}` is not here, and looks like a file"),
                 Some(format!("put it there and add `[files.\"{name}:{target}\"]` with its `source`")),
@@ -234,15 +234,23 @@ impl Project {
     }
 
     /// The path as the profile names it.
-    pub(crate) fn from_profile(&self, below: &str) -> String {
+    pub(crate) fn seen_from_profile(&self, below: &str) -> String {
         let joined = format!("{}/{below}", self.above);
         joined.trim_end_matches('/').to_owned()
     }
 }
 
+/// Items of a list, each with where it comes from.
+type Lines = Vec<(String, Path)>;
+
+/// `conf.d` and the like: a name with a dot that is no file's.
+fn is_directory(name: &str) -> bool {
+    name.rsplit('.').next() == Some("d")
+}
+
 impl Import<'_> {
     /// The volumes of a service, as its profile table has them.
-    pub(super) fn mounts(&mut self, service: &str, name: &str) -> (Vec<(String, Path)>, Vec<(String, Path)>) {
+    pub(super) fn mounts(&mut self, service: &str, name: &str) -> (Lines, Lines) {
         let model = self.model["services"][service].clone();
         let (mut volumes, mut tmpfs) = (Vec::new(), Vec::new());
         for (nth, mount) in model["volumes"].as_array().into_iter().flatten().enumerate() {

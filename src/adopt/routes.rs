@@ -243,7 +243,7 @@ fn labelled(service: &Value) -> (Option<String>, Option<String>, Option<u16>) {
     let (mut host, mut below, mut port) = (None, None, None);
     for (key, value) in service["labels"].as_object().into_iter().flatten() {
         let Some(text) = value.as_str() else { continue };
-        if key.starts_with("traefik.http.routers.") && key.ends_with(".rule") {
+        if key.starts_with("traefik.http.routers.") && key.rsplit('.').next() == Some("rule") {
             host = host.or_else(|| argument(text, "Host(")).filter(|host| is_host(host));
             below = below.or_else(|| argument(text, "PathPrefix("));
         } else if key.starts_with("traefik.http.services.") && key.ends_with(".loadbalancer.server.port") {

@@ -91,11 +91,10 @@ impl Secrets {
     }
 
     fn next(&self, text: &str) -> Option<(usize, String)> {
-        let found = text.match_indices(LEAD).find_map(|(at, _)| {
+        text.match_indices(LEAD).find_map(|(at, _)| {
             let name = self.marks.get(text.get(at..at + LENGTH)?)?;
             Some((at, name.clone()))
-        });
-        found
+        })
     }
 
     /// Whether a value has a mark anywhere in it.

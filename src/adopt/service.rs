@@ -89,11 +89,11 @@ impl Import<'_> {
         self.user(&mut draft);
         self.harden(&mut draft);
         self.door(old);
-        let tables = self.tables(draft);
+        let tables = Self::tables(draft);
         self.services.insert(old.to_owned(), tables);
     }
 
-    fn tables(&mut self, mut draft: Draft<'_>) -> Vec<Table> {
+    fn tables(mut draft: Draft<'_>) -> Vec<Table> {
         let mut tables = Vec::new();
         let order = [
             "image",
@@ -230,13 +230,13 @@ impl Import<'_> {
             return;
         }
         match key {
-            "ports" => {}
+            // Read elsewhere: the door, and what is hardened.
+            "ports" | "cap_add" => {}
             "depends_on" => self.depends_on(draft, value),
             "deploy" => self.deploy(draft, value),
             "healthcheck" => self.healthcheck(draft, value),
             "labels" => self.labels(draft, value),
-            "cap_add" | "cap_drop" if value.as_array().is_some_and(Vec::is_empty) => {}
-            "cap_add" => {}
+            "cap_drop" if value.as_array().is_some_and(Vec::is_empty) => {}
             "privileged" if *value == false => self.ledger.carried(at),
             "privileged" => {
                 self.ledger.left(

@@ -121,10 +121,9 @@ impl Project {
         let sources = tables.flat_map(|table| &table.entries).filter(|entry| entry.key == "source");
         let sources = sources.filter_map(|entry| entry.value.as_str());
         let below = |named: &str| {
-            let found = self
-                .found
-                .iter()
-                .find(|(path, _)| self.within(path).is_some_and(|below| self.from_profile(&below) == named));
+            let found = self.found.iter().find(|(path, _)| {
+                self.within(path).is_some_and(|below| self.seen_from_profile(&below) == named)
+            });
             match found {
                 Some((_, Found::Directory { files, .. })) => files.clone(),
                 _ => Vec::new(),

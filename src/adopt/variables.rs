@@ -170,11 +170,10 @@ pub fn is_secret(name: &str) -> bool {
 /// Whether a text under the name of a secret can be one: switches and numbers are settings.
 pub fn can_be_secret(value: &str) -> bool {
     let word = value.to_ascii_lowercase();
-    !value.is_empty()
-        && !["true", "false", "yes", "no", "on", "off", "none", "null", "enabled", "disabled"]
-            .contains(&word.as_str())
-        && !(value.len() < 6 && value.bytes().all(|b| b.is_ascii_digit()))
-        && !(value.starts_with('/') && !value.contains(' '))
+    let switch = ["true", "false", "yes", "no", "on", "off", "none", "null", "enabled", "disabled"];
+    let number = value.len() < 6 && value.bytes().all(|b| b.is_ascii_digit());
+    let path = value.starts_with('/') && !value.contains(' ');
+    !(value.is_empty() || switch.contains(&word.as_str()) || number || path)
 }
 
 #[cfg(test)]

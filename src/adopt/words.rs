@@ -91,7 +91,9 @@ fn quote(secrets: &Secrets, word: &str, named: &mut Vec<String>) -> String {
                 if plain.bytes().all(bare) {
                     text.push_str(plain);
                 } else {
-                    text.push_str(&format!("'{}'", plain.replace('\'', r"'\''")));
+                    text.push('\'');
+                    text.push_str(&plain.replace('\'', r"'\''"));
+                    text.push('\'');
                 }
             }
         }

@@ -139,7 +139,6 @@ fn no_model_makes_the_import_panic_or_keep_something_back() {
             }
             all += 1;
             built += u32::from(adoption.faults.is_empty());
-            println!("{}", adoption.faults.lines().next().unwrap_or_default());
             assert!(adoption.faults.is_empty() || adoption.summary.contains("does not build yet"));
         }
     }

@@ -1,6 +1,7 @@
 //! A Compose project, read by the Compose plugin: `docker compose config`. Nothing of the operator's own shell gets into
 //! it, so that the same files give the same profile everywhere.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -187,10 +188,10 @@ impl Run<'_> {
     fn fill(&mut self, project: &mut Project, names: BTreeSet<String>) -> bool {
         let before = self.environment.len();
         for name in names {
-            if !self.environment.contains_key(&name) {
-                let value = filler(&name);
-                project.filled.insert(name.clone(), value.clone());
-                self.environment.insert(name, value);
+            let value = filler(&name);
+            if let Entry::Vacant(free) = self.environment.entry(name.clone()) {
+                free.insert(value.clone());
+                project.filled.insert(name, value);
             }
         }
         self.environment.len() > before
@@ -450,7 +451,7 @@ fn program() -> Result<Vec<String>, Failure> {
         match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
             Some(major) if output.status.success() && major >= 2 => return Ok(candidate),
             Some(_) if output.status.success() => {
-                old = Some(format!("`{}` is {version}", candidate.join(" ")))
+                old = Some(format!("`{}` is {version}", candidate.join(" ")));
             }
             _ => {}
         }
