@@ -120,8 +120,11 @@ fn bind(
             "do without it, or run this on a machine of its own",
         );
     }
-    if source == "/etc/timezone" {
-        return nothing("not every release has this file", "set `TZ` in its environment");
+    if ["/etc/timezone", "/etc/localtime"].contains(&source) {
+        return Mount::Nothing(
+            "it belongs to the droplet's own system, whose clock runs in UTC: `TZ` in the environment says another zone".to_owned(),
+            None,
+        );
     }
     if source.contains('$') || source.contains(':') {
         return Mount::Nothing(format!("`{source}` is not a path"), None);
@@ -303,10 +306,12 @@ impl Import<'_> {
                 }
                 Mount::Nothing(why, instead) => {
                     if let Some(instead) = &instead {
-                        self.ledger.todo(format!(
-                            "`{service}` mounts `{}` at `{target}`: {why}; {instead}",
-                            mount["source"].as_str().unwrap_or_default()
-                        ));
+                        let source = mount["source"].as_str().unwrap_or_default();
+                        let below = self.project.within(source).filter(|_| mount["type"] == "bind");
+                        let shown = below.unwrap_or_else(|| source.to_owned());
+                        let shown = if shown.is_empty() { "." } else { &shown };
+                        self.ledger
+                            .todo(format!("`{service}` mounts `{shown}` at `{target}`: {why}; {instead}"));
                     }
                     self.ledger.left(at, why, instead.as_deref());
                 }

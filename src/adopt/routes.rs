@@ -283,7 +283,11 @@ fn exposed(service: &Value) -> Option<u16> {
 /// Port and path that a health check asks on the container itself.
 fn health_address(service: &Value) -> Option<(u16, String)> {
     let test = words(&service["healthcheck"]["test"]);
-    let (_, rest) = test.split_once("http://")?;
+    // `curl` does not ask for the scheme.
+    let rest = match test.split_once("http://") {
+        Some((_, rest)) => rest,
+        None => &test[test.find("localhost:").or_else(|| test.find("127.0.0.1:"))?..],
+    };
     let end = rest.find([' ', '"', '\'', '|', '>', ';', ')', '\\']).unwrap_or(rest.len());
     let (host, below) = rest[..end].split_once('/').unwrap_or((&rest[..end], ""));
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));

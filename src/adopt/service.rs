@@ -289,6 +289,10 @@ impl Import<'_> {
 
     fn healthcheck(&mut self, draft: &mut Draft<'_>, value: &Value) {
         let at = draft.at(["healthcheck"]);
+        if value["test"].is_null() && value["disable"] != true {
+            self.ledger.left(at, "it has no test: the image's own, if it has one, goes on as it is", None);
+            return;
+        }
         let mut check = without_floats(value);
         if self.secrets.in_words(&value["test"]) {
             let mut test_at = at.clone();

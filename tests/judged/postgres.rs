@@ -56,6 +56,20 @@ fn a_newer_postgresql_runs_on_what_is_written_for_it() {
     server.cell.stop();
 }
 
+#[test]
+fn a_profile_that_says_little_gets_a_server_that_is_whole() {
+    let bin = programs();
+    let laid =
+        Laid::over(&repository().join("tests/judged/profiles"), "everything", "[postgres]\nversion = 14\n");
+    let mut server = Ready::start(&laid, Path::new("/"), Some(account("postgres")), &bin);
+    assert_eq!(server.ask("select error from pg_file_settings where error is not null"), "");
+    // Four fifths of `mem_limit`, a quarter of that.
+    assert_eq!(server.ask("show shared_buffers"), "128MB");
+    server.lets_in_by_password_from_its_network_only();
+    server.cell.is_confined();
+    server.cell.stop();
+}
+
 /// Where this machine has its PostgreSQL: the newest, if there are several.
 fn programs() -> PathBuf {
     let found = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -77,6 +91,8 @@ impl<'t> Ready<'t> {
         let addresses = [format!("{data}/24"), format!("{ELSEWHERE}/32")];
         let mut cell = Cell::new(laid, service, lower, user, &addresses, &more);
         cell.variable("PATH", &format!("{}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
+        // As the image has it.
+        cell.variable("PGDATA", "/var/lib/postgresql/data");
         cell.start(&["docker-entrypoint.sh"]);
         cell.await_healthy();
         Self { laid, cell, data }

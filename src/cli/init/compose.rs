@@ -76,10 +76,13 @@ pub(super) fn read(request: &Request) -> Result<Project, Failure> {
     run.missing_env_files(&raw, directory.path(), &mut project.notes)?;
     run.mark(&variables(request, &raw), &mut project.marks);
     let mut output = run.filled(&mut project, directory.path(), &raw)?;
-    // Nothing where a number or a version is wanted.
-    let blank = unset(&output.said);
-    let wanted = if output.ok { in_images(&raw, &blank) } else { blank };
-    if run.fill(&mut project, wanted) {
+    // Nothing where a number or a version is wanted. Compose says of one after another that it has no value.
+    for _ in 0..100 {
+        let blank = unset(&output.said);
+        let wanted = if output.ok { in_images(&raw, &blank) } else { blank };
+        if !run.fill(&mut project, wanted) {
+            break;
+        }
         output = run.filled(&mut project, directory.path(), &raw)?;
     }
     if !output.ok && run.numbers(&mut project) {
