@@ -2,6 +2,7 @@
 //!
 //! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
 
+pub mod backup;
 pub mod certificates;
 pub mod cloud_init;
 pub mod compose;
@@ -11,8 +12,10 @@ pub mod files;
 #[cfg(test)]
 mod fixture;
 mod format;
+pub mod gc;
 pub mod haproxy;
 pub mod hardening;
+pub mod health;
 pub mod journald;
 mod literal;
 pub mod manifest;
@@ -22,13 +25,16 @@ pub mod postgres;
 pub mod redis;
 pub mod seconds;
 pub mod size;
+pub mod slice;
 pub mod sshd;
 pub mod sysctl;
 pub mod systemd;
+mod timer;
 pub mod tree;
 pub mod updates;
 pub mod valkey;
 pub mod version;
+pub mod volumes;
 
 use std::fmt;
 
@@ -55,6 +61,11 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<journald::Journald>(),
     Kind::of::<updates::Updates>(),
     Kind::of::<hardening::Hardening>(),
+    Kind::of::<slice::Slice>(),
+    Kind::of::<volumes::Volumes>(),
+    Kind::of::<backup::Backup>(),
+    Kind::of::<gc::Gc>(),
+    Kind::of::<health::Health>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<env_files::EnvFiles>(),

@@ -19,7 +19,7 @@ use super::format::postgres::Conf;
 use super::size::Size;
 use super::version::Version;
 use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, literal};
-use crate::model::{SecretName, ServiceName};
+use crate::model::{Dump, SecretName, ServiceName};
 use crate::spec::{Placement, Service, Spec};
 
 /// How PostgreSQL is configured: sized from memory and CPUs, reached by one user in one database.
@@ -193,12 +193,27 @@ impl Artifact for Postgres {
             let file = literal::reads(tree, &self.service, service, password)?;
             tree.variable(&self.service, "POSTGRES_PASSWORD_FILE", &file);
         }
+        tree.dump(self.dump());
         self.container(service, tree);
         Ok(())
     }
 }
 
 impl Postgres {
+    /// A copy in `pg_dump`'s own format, which `pg_restore` reads (postgresql.org, "SQL Dump"). The password comes from where
+    /// the image's entrypoint has it from, and goes through the environment of this one command.
+    fn dump(&self) -> Dump {
+        let script = "PGPASSWORD=$(cat \"$POSTGRES_PASSWORD_FILE\") && export PGPASSWORD && \
+                      exec pg_dump --format=custom --no-password --username=\"$1\" --dbname=\"$2\"";
+        let write = ["sh", "-c", script, "sh", &self.user, &self.database];
+        Dump {
+            service: self.service.clone(),
+            write: write.map(str::to_owned).to_vec(),
+            check: ["pg_restore", "--list"].map(str::to_owned).to_vec(),
+            suffix: "dump".to_owned(),
+        }
+    }
+
     /// The profile's own settings, by their full names.
     fn own(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::format::Refused;
 use super::format::settings::Settings;
+use super::timer::is_time;
 use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::spec::{OsRelease, Spec};
 
@@ -97,15 +98,6 @@ impl Artifact for Updates {
     }
 }
 
-fn is_time(text: &str) -> bool {
-    let two = |part: &str, limit: u8| {
-        part.len() == 2
-            && part.bytes().all(|b| b.is_ascii_digit())
-            && part.parse().is_ok_and(|n: u8| n < limit)
-    };
-    text.split_once(':').is_some_and(|(hours, minutes)| two(hours, 24) && two(minutes, 60))
-}
-
 /// Debian Policy §5.6.1.
 fn is_package(name: &str) -> bool {
     name.len() >= 2
@@ -172,10 +164,13 @@ impl Updates {
     }
 
     fn pin(&self) -> String {
+        let packages = self.held().join(" ");
+        // Both records: the second alone would count for the installed version, too, and the newer of two equals wins.
         format!(
             "Explanation: A new version of these is a release of its own; `apt-get install NAME=VERSION` makes it.\n\
-             Package: {}\nPin: release *\nPin-Priority: 1\n",
-            self.held().join(" ")
+             Package: {packages}\nPin: release a=now\nPin-Priority: 990\n\n\
+             Explanation: As it is on the machine, or new where there is none.\n\
+             Package: {packages}\nPin: release *\nPin-Priority: 1\n"
         )
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod activator;
+mod backup;
 mod boot;
 mod build;
 mod certs;
@@ -14,6 +15,7 @@ mod cloud_init;
 mod confirm;
 mod deploy;
 mod first_boot;
+mod gc;
 mod generations;
 mod hand_over;
 mod init;
@@ -99,7 +101,13 @@ enum Command {
     /// List the generations of this machine
     Generations,
     /// Say what is current, what is pending, and what is wrong
-    Status,
+    Status(status::Arguments),
+    /// Remove what no generation needs any more: old generations, files, images
+    Gc(gc::Arguments),
+    /// Copy the databases now, as a timer does every day
+    Backup,
+    /// List the copies of the databases
+    Backups,
     /// Say which certificates serve, and until when
     Certs(certs::Arguments),
     /// Settle a switch that was interrupted
@@ -169,6 +177,8 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
             | Command::Recover(_)
             | Command::Receive(_)
             | Command::Secrets(_)
+            | Command::Gc(_)
+            | Command::Backup
             | Command::Boot(_)
     );
     match run(&context, arguments.command) {
@@ -200,7 +210,10 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Confirm(arguments) => confirm::run(context, &arguments),
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
-        Command::Status => status::run(context),
+        Command::Status(arguments) => status::run(context, &arguments),
+        Command::Gc(arguments) => gc::run(context, &arguments),
+        Command::Backup => backup::make(context),
+        Command::Backups => backup::list(context),
         Command::Certs(arguments) => certs::run(context, &arguments),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),

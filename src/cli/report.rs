@@ -30,6 +30,8 @@ pub enum Code {
     Stuck,
     /// 40: not ended; the machine goes on by itself when what it waits for has come.
     Waiting,
+    /// 41: something on this machine is not well.
+    Unwell,
 }
 
 impl Code {
@@ -45,6 +47,7 @@ impl Code {
             Self::WentBack => 30,
             Self::Stuck => 31,
             Self::Waiting => 40,
+            Self::Unwell => 41,
         }
     }
 }

@@ -21,6 +21,7 @@ mod certs;
 mod deploy;
 mod droplet;
 mod first_boot;
+mod hardening;
 mod image;
 mod kernel;
 mod life;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{SecretName, SecretOrigin, ServiceName};
 use crate::spec::{Hosts, Placement, Service, Spec, limits};
 
-use super::super::{Tree, env_files};
+use super::super::{Tree, env_files, slice};
 
 /// A service in Compose's terms, before it is known where it runs.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ impl Model {
         for (key, value) in hardened().into_iter().filter(|(key, _)| *key != "cpus" || !own_quota) {
             default(key, value);
         }
+        // No metadata service, not even for root on the machine's own network.
+        default("cgroup_parent", json!(slice::NAME));
         if let Some(command) = tree.command_of(name) {
             default("command", json!(command));
         }
