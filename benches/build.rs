@@ -75,6 +75,13 @@ trait Builder {
     fn build(&self) -> Command;
 }
 
+/// The released program if there is one (`cargo static`), else the one that was compiled with this benchmark.
+fn program() -> PathBuf {
+    let released =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/x86_64-unknown-linux-gnu/release/bundle");
+    if released.is_file() { released } else { env!("CARGO_BIN_EXE_bundle").into() }
+}
+
 struct Ours {
     place: TempDir,
     base: String,
@@ -108,7 +115,7 @@ impl Builder for Ours {
     }
 
     fn build(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bundle"));
+        let mut command = Command::new(program());
         command.current_dir(self.place.path()).args(["--root", "out", "build", "production"]);
         command
     }
@@ -348,7 +355,7 @@ fn by_services() -> bool {
         fs::write(place.path().join("p.toml"), profile).unwrap();
         fs::write(place.path().join("bundle.lock"), lock).unwrap();
         let run = |_| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_bundle"));
+            let mut command = Command::new(program());
             timed(command.current_dir(place.path()).args(["--root", "out", "build", "./p.toml"]))
         };
         let least = Times((0..RUNS).map(run).collect(), 0.0).least();
@@ -359,6 +366,7 @@ fn by_services() -> bool {
 }
 
 fn main() -> ExitCode {
+    println!("the program is `{}`", program().display());
     if Command::new("nix-build").arg("--version").output().is_err() {
         println!("`nix-build` is missing: apt install nix-bin");
         return ExitCode::FAILURE;
