@@ -57,7 +57,7 @@ fn timed(command: &mut Command) -> Duration {
 }
 
 /// Seconds of processor time that the children of this process have taken, as far as they have ended, and their
-/// children (proc_pid_stat(5), fields 16 and 17; there are 100 ticks in a second on x86).
+/// children (`proc_pid_stat(5)`, fields 16 and 17; there are 100 ticks in a second on x86).
 fn children() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -284,7 +284,10 @@ fn tree(resolved: &Resolved, artifacts: usize) -> Tree {
     let mut tree = resolved.render().unwrap();
     let have = tree.entries().count();
     for nth in have..artifacts {
-        let content = (0..40).map(|line| format!("key_{line} = {}\n", nth * 7919 + line * 104_729)).collect();
+        let mut content = String::new();
+        for line in 0..40 {
+            writeln!(content, "key_{line} = {}", nth * 7919 + line * 104_729).unwrap();
+        }
         tree.insert(Entry::text("bench", format!("bench/{nth}.conf").parse().unwrap(), content)).unwrap();
     }
     tree

@@ -285,7 +285,7 @@ impl Diagnostics {
 
     /// One excerpt for each file, the main label's first. None at all if a line is without end: the place says enough.
     fn snippets<'d>(&'d self, item: &'d Diagnostic) -> Vec<Snippet<'d, annotate_snippets::Annotation<'d>>> {
-        let mut files: Vec<(&'d Source, Vec<(AnnotationKind, Span, &'d str)>)> = Vec::new();
+        let mut files: Vec<(&'d Source, Labels<'d>)> = Vec::new();
         for (nth, (span, text)) in item.labels.iter().enumerate() {
             let Some(source) = self.sources.at(span.start) else { continue };
             let kind = if nth == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -302,11 +302,14 @@ impl Diagnostics {
     }
 }
 
+/// What is said in one file: how, where in its text, and the words.
+type Labels<'d> = Vec<(AnnotationKind, Span, &'d str)>;
+
 /// The lines of a file from the first label to the last, or nothing if one of them is too long to be read. The renderer
 /// would look at every line that it is given.
 fn excerpt<'d>(
     source: &'d Source,
-    labels: Vec<(AnnotationKind, Span, &'d str)>,
+    labels: Labels<'d>,
 ) -> Option<Snippet<'d, annotate_snippets::Annotation<'d>>> {
     let text: &str = &source.text;
     let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |line| line + 1);
