@@ -8,10 +8,11 @@
 //! ```
 //!
 //! The folders are that flow: [`profile`], [`spec`], [`artifacts`], [`bundle`], [`registry`], [`store`],
-//! [`activate`], [`host`], and [`cli`] around them; [`model`] holds the words that all of them use. Everything left of
+//! [`activate`], [`host`], and [`cli`] around them; [`adopt`] makes a first profile of a Compose project; [`model`] holds the words that all of them use. Everything left of
 //! the push is a pure function of its arguments; `ARCHITECTURE.md` says who may use whom and who may touch the world.
 
 pub mod activate;
+pub mod adopt;
 pub mod artifacts;
 pub mod bundle;
 pub mod cli;

@@ -14,12 +14,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("spec", &["model"]),
     ("artifacts", &["model", "spec"]),
     ("profile", &["artifacts", "model", "spec"]),
+    ("adopt", &["artifacts", "model", "profile"]),
     ("bundle", &["artifacts", "model", "spec"]),
     ("registry", &["bundle", "model"]),
     ("store", &["bundle", "model"]),
     ("activate", &["bundle", "model", "store"]),
     ("host", &["activate", "bundle", "model"]),
-    ("cli", &["activate", "artifacts", "bundle", "host", "model", "profile", "registry", "spec", "store"]),
+    (
+        "cli",
+        &[
+            "activate",
+            "adopt",
+            "artifacts",
+            "bundle",
+            "host",
+            "model",
+            "profile",
+            "registry",
+            "spec",
+            "store",
+        ],
+    ),
 ];
 
 /// No file is longer. One that comes near it is two things.

@@ -1,5 +1,6 @@
 //! What the activator asks of the machine it runs on.
 
+use std::fs::File;
 use std::time::Duration;
 
 use super::step::Effect;
@@ -24,6 +25,38 @@ pub trait Host {
 
     /// Takes an image from a layout in which all its blobs are verified, as [`Host::ensure_image`] does from a registry.
     fn load_image(&mut self, image: &ImagePin, files: &ImageFiles, layout: &Layout) -> Result<(), HostError>;
+
+    /// The images that have a local name of ours, by that name.
+    fn local_images(&mut self) -> Result<Vec<String>, HostError> {
+        Ok(Vec::new())
+    }
+
+    /// Takes an image away, under its local name and under the one by which it was fetched.
+    fn remove_image(&mut self, local: &str) -> Result<(), HostError> {
+        let _ = local;
+        Ok(())
+    }
+
+    /// What running containers were made from: the absolute paths that they mount, their compose files, and the names of
+    /// their images.
+    fn in_use(&mut self) -> Result<Vec<String>, HostError> {
+        Ok(Vec::new())
+    }
+
+    /// Runs a command in a container to its end, with a file as its input and one as its output.
+    fn run_in(
+        &mut self,
+        container: &str,
+        command: &[String],
+        input: Option<File>,
+        output: Option<File>,
+    ) -> Result<(), HostError> {
+        drop((command, input, output));
+        Err(HostError::new(
+            format!("running a command in `{container}`"),
+            "there is no machine behind this disk",
+        ))
+    }
 
     /// Asks once whether something is well. `Err` says in a few words why not.
     fn probe(&mut self, probe: &Probe) -> Result<(), String>;

@@ -127,6 +127,7 @@ impl Plan {
 }
 
 fn data(from: &Side<'_>, to: &Side<'_>, steps: &mut Vec<(Phase, Step)>) {
+    steps.extend(units_ahead(from, to).map(|effect| (Phase::Data, Step::Effect(effect))));
     if to.manifest.is_some_and(|manifest| !manifest.secret_files.is_empty()) {
         steps.push((Phase::Data, Step::WriteSecrets));
     }
@@ -140,6 +141,22 @@ fn data(from: &Side<'_>, to: &Side<'_>, steps: &mut Vec<(Phase, Step)>) {
         let up = Effect::DataUp { file: data.file.clone(), services: data.services.clone() };
         steps.push((Phase::Data, Step::Effect(up)));
     }
+}
+
+/// Units that containers need and systemd does not have in this form yet.
+pub(super) fn units_ahead(from: &Side<'_>, to: &Side<'_>) -> Option<Effect> {
+    let old = from.files();
+    let (mut files, mut start) = (Vec::new(), Vec::new());
+    for entry in to.manifest.iter().flat_map(|manifest| manifest.view(Slot::Blue)) {
+        let Some(unit) = entry.unit.as_ref().filter(|unit| unit.ahead) else { continue };
+        let path = entry.store_path();
+        if old.get(entry.path.as_str()).is_some_and(|old| old.contains(&path)) {
+            continue;
+        }
+        files.push(path);
+        start.extend(entry.path.name().parse::<UnitName>().ok().filter(|_| unit.start));
+    }
+    (!files.is_empty()).then_some(Effect::UnitsAhead { files, start })
 }
 
 fn slot_up(to: &Side<'_>, way: Way, steps: &mut Vec<(Phase, Step)>) {

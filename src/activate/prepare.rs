@@ -105,11 +105,11 @@ pub fn look_first(store: &Store, to: &Side<'_>, way: Way) -> Result<Vec<Reason>,
 }
 
 impl Activator<'_> {
-    /// The certificate, every file whole and judged by its reader (unless it was, on the way to this generation before),
+    /// A certificate for each host name, every file whole and judged by its reader (unless it was, on the way to this generation before),
     /// every image on the machine. The bundle is in the store by now. `now` is in seconds since 1970.
     pub fn look_closely(&mut self, to: &Side<'_>, way: Way, now: u64) -> Result<Vec<Reason>, StoreError> {
         let Some(manifest) = to.manifest else { return Ok(Vec::new()) };
-        if let Err(error) = self.store.ensure_certificate(&manifest.domain, now) {
+        if let Err(error) = self.store.ensure_certificates(manifest.hosts(), now) {
             // What served then had one.
             if way == Way::Forward {
                 return Err(error);

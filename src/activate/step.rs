@@ -87,6 +87,13 @@ pub enum Effect {
         /// `unless-stopped`, or `no`.
         keep: bool,
     },
+    /// Has systemd know units before their links in `/etc` are there, and starts some of them, until it reads `/etc` anew.
+    UnitsAhead {
+        /// The units' files.
+        files: Vec<StorePath>,
+        /// Those that are started.
+        start: Vec<UnitName>,
+    },
     /// `systemctl daemon-reload`.
     DaemonReload,
     /// `systemctl VERB UNIT`.
@@ -191,6 +198,10 @@ impl fmt::Display for Effect {
             }
             Self::KeepRunning { containers, keep: false } => {
                 write!(f, "no longer restart       {}", containers.join(", "))
+            }
+            Self::UnitsAhead { files, .. } => {
+                let names: Vec<_> = files.iter().map(StorePath::name).collect();
+                write!(f, "make known              {}", names.join(", "))
             }
             Self::DaemonReload => f.write_str("daemon-reload           systemd"),
             Self::Unit { verb, unit } => write!(f, "{:<23} {unit}", verb.as_str()),

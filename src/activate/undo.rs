@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::health::{Baseline, await_green};
-use super::plan::{UnitChanges, hand_over};
+use super::plan::{UnitChanges, hand_over, units_ahead};
 use super::side::Side;
 use super::step::{Effect, Step};
 use super::transaction::{Activator, words};
@@ -87,6 +87,9 @@ impl Activator<'_> {
         errors: &mut Vec<String>,
     ) {
         errors.extend(self.store.drop_links_except(&from.links()).map_err(words).err());
+        if pending.phase.is_some() && units_ahead(from, to).is_some() {
+            self.try_effect(&Effect::DaemonReload, errors);
+        }
         if pending.data && pending.phase.is_some() {
             self.undo_data(from, to, errors);
         }

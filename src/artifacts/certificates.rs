@@ -4,6 +4,7 @@
 //! by lego, the distribution's ACME client: one program without dependencies, the same version in Debian 12, Debian 13
 //! and Ubuntu 24.04. Without the table a self-signed placeholder serves until somebody puts a certificate there.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::format::Refused;
@@ -12,11 +13,12 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::{OnChange, PROGRAM};
 use crate::spec::Spec;
 
-/// The table `[certificates]`: certificates from an ACME authority (RFC 8555), Let's Encrypt if nothing is said.
-#[derive(Debug, Deserialize)]
+/// Certificates from an ACME authority (RFC 8555), Let's Encrypt if nothing is said.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificates {
     /// To whom the authority writes.
+    #[schemars(example = &"ops@example.com")]
     email: String,
     /// The authority: `"production"` or `"staging"` of Let's Encrypt, or the https address of another one's directory.
     /// Production if nothing is said; its limits are narrow (letsencrypt.org, "Rate Limits"), so try with staging.
@@ -24,8 +26,10 @@ pub struct Certificates {
     directory: String,
     /// A file, beside the profile, with the certificates of those who signed the authority's own door, in PEM. Not needed
     /// for an authority that every machine knows.
+    #[schemars(example = &"acme-ca.pem")]
     ca: Option<String>,
     /// The host names; all that the machine answers to if nothing is said. Each must lead to the machine by DNS.
+    #[schemars(example = ["example.com", "www.example.com"])]
     names: Option<Vec<String>>,
 }
 
@@ -188,6 +192,7 @@ pub(super) fn service(unit: &mut UnitFile) -> Result<(), Refused> {
 
 /// `bundle-certificates.timer`. Looking costs nothing, and asking waits for the last third of a certificate's life; an
 /// hour is what the limits of Let's Encrypt count failures by.
+#[expect(clippy::unnecessary_wraps, reason = "what writes a unit may be refused a value")]
 pub(super) fn timer(unit: &mut UnitFile) -> Result<(), Refused> {
     unit.section("Unit")
         .fixed(&["Description=Look every hour whether a certificate is due"])

@@ -11,6 +11,7 @@ mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ use crate::spec::{Networks, Placement, Service, Spec};
 use service::Model;
 
 /// The kind `compose`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Compose {}
 
@@ -77,6 +78,15 @@ impl Artifact for Compose {
         tree.set_release(release);
         Ok(())
     }
+}
+
+/// What every service is given that does not say otherwise: Compose's keys and values.
+pub fn defaults() -> BTreeMap<&'static str, Value> {
+    let memory = json!(format!("{}m", crate::spec::limits::MEMORY_MIB));
+    let mut defaults = BTreeMap::from(service::hardened());
+    defaults.insert("mem_limit", memory.clone());
+    defaults.insert("memswap_limit", memory);
+    defaults
 }
 
 /// Has the service's secrets written for it, and mounts them.

@@ -3,6 +3,7 @@
 //! It does not stand below `etc/`: Docker reads it at its start only, so it is laid down before Docker is installed and
 //! changed later only when someone asks for that.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -11,22 +12,23 @@ use super::size::Size;
 use super::{Artifact, Entry, Problem, RenderError, Section, Tree, format, literal};
 use crate::spec::Spec;
 
-/// The table `[dockerd]`: what holds for every container, in the file that the first boot lays down.
-#[derive(Debug, Deserialize)]
+/// What holds for every container, in the file that the first boot lays down.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Docker {
     /// After how much a container's log goes into a next file. Default: `"10m"`.
     log_size: Size,
     /// How many files of a container's log are kept. Default: `5`.
     log_files: u32,
-    /// How many files and sockets a process in a container may have open, unless its service says otherwise. Default:
-    /// `65536`.
-    open_files: u32,
+    /// How many files and sockets a process in a container may have open, unless its service says otherwise (`ulimits`).
+    /// Default: as many as Docker itself may.
+    #[schemars(example = 65_536)]
+    open_files: Option<u32>,
 }
 
 impl Default for Docker {
     fn default() -> Self {
-        Self { log_size: Size::of_bytes(10 << 20), log_files: 5, open_files: 65_536 }
+        Self { log_size: Size::of_bytes(10 << 20), log_files: 5, open_files: None }
     }
 }
 
@@ -45,10 +47,10 @@ impl Section for Docker {
 impl Artifact for Docker {
     fn check(&self, _spec: &Spec) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (key, value, least, most) in
-            [("log_files", self.log_files, 1, 100), ("open_files", self.open_files, 1024, 1_048_576)]
-        {
-            if !(least..=most).contains(&value) {
+        let numbers =
+            [("log_files", Some(self.log_files), 1, 100), ("open_files", self.open_files, 1024, 1_048_576)];
+        for (key, value, least, most) in numbers {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
                 let message = format!("`{value}` is not between {least} and {most}");
                 problems.push(literal::problem(key, message, None));
             }
@@ -94,13 +96,11 @@ impl Docker {
             mib if mib << 20 == self.log_size.bytes() => format!("{mib}m"),
             _ => log_size,
         };
-        let files = self.open_files;
-        let settings = json!({
+        let mut settings = json!({
             "default-address-pools": [{ "base": "172.20.0.0/14", "size": 24 }],
             "default-network-opts": {
                 "bridge": { "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1" }
             },
-            "default-ulimits": { "nofile": { "Hard": files, "Name": "nofile", "Soft": files } },
             "icc": false,
             "ip": "127.0.0.1",
             "live-restore": true,
@@ -109,7 +109,11 @@ impl Docker {
             "no-new-privileges": true,
             "userland-proxy": false,
         });
-        format::json::pretty(&settings)
+        if let Some(files) = self.open_files {
+            settings["default-ulimits"] =
+                json!({ "nofile": { "Hard": files, "Name": "nofile", "Soft": files } });
+        }
+        format::json::pretty(&format::json::sorted(&settings))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Artifact, Entry, RenderError, Section, Tree, literal};
@@ -12,7 +13,7 @@ use crate::model::{SecretFile, SecretSource, User};
 use crate::spec::{EnvFile, Spec};
 
 /// The kind `env_files`; what it renders stands in the spec.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvFiles {}
 

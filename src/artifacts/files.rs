@@ -1,6 +1,7 @@
 //! `[files]` → files of the project as they are, mounted into services by their store paths, so that a service is made
 //! anew exactly when one of its files changed. Below `/etc` they stand on the droplet itself.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Artifact, Entry, RenderError, Section, ServiceMount, Tree, literal};
@@ -8,7 +9,7 @@ use crate::model::Mode;
 use crate::spec::Spec;
 
 /// The kind `files`; what it renders stands in the spec.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Files {}
 

@@ -12,7 +12,8 @@ mod front;
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::format::Refused;
 use super::format::haproxy::{Config, raw, text};
@@ -21,8 +22,9 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, certificates, 
 use crate::model::{OnChange, RouteName, Slot};
 use crate::spec::{OsRelease, Service, Spec};
 
-/// The table `[proxy]`: how the public reaches the services. Every key has a default.
-#[derive(Debug, Deserialize)]
+/// How the public reaches the services: HAProxy on 80 and 443, which forwards to the current slot. Every key has a
+/// default.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Proxy {
     /// The lowest version of TLS that a client may speak, `"1.2"` or `"1.3"`; 1.3 if nothing is said.
@@ -33,19 +35,22 @@ pub struct Proxy {
     /// nothing is said.
     requests_per_minute: u32,
     /// Networks that are not counted, such as a webhook's senders.
+    #[schemars(with = "Vec<String>", example = ["149.154.160.0/20"])]
     exempt: Vec<IpNet>,
     /// The network from which a load balancer connects, such as the VPC's `"10.110.0.0/20"`. From there, and from nowhere
     /// else, each connection has to begin with a PROXY protocol header that names the client.
+    #[schemars(with = "Option<String>", example = &"10.110.0.0/20")]
     balancer: Option<IpNet>,
     /// The port on which the load balancer asks, over HTTP and without PROXY protocol, for `/health`: 200 while every
     /// route has a server. Open to `balancer` only; `[firewall.vpc]` has to let it in.
+    #[schemars(example = 8404)]
     balancer_health_port: Option<u16>,
     /// How long is waited for whom.
     timeouts: Timeouts,
 }
 
 /// What is different for one host name.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HostRules {
     /// The lowest version of TLS that a client may speak to this host name: `"1.2"` where a webhook's sender is not known
@@ -54,7 +59,7 @@ struct HostRules {
 }
 
 /// How long is waited, as `"10s"`, `"5m"` or `"1h"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Timeouts {
     /// For a request's whole header, after which 408 is the answer: no client holds a connection by being slow. 6s if
@@ -86,7 +91,7 @@ impl Default for Timeouts {
 }
 
 /// The lowest version of TLS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 enum MinTls {
     /// For clients that are not known to speak 1.3.
     #[serde(rename = "1.2")]
@@ -206,16 +211,15 @@ impl Proxy {
 
     /// A crt-list (HAProxy configuration manual, section 5.1, `crt-list`): which certificate and which floor a name has.
     fn list(&self, spec: &Spec) -> Result<String, Refused> {
-        let mut list = String::new();
-        for host in spec.hosts() {
+        let line = |host: &str| {
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
             if host.is_empty() || !host.bytes().all(plain) {
                 return Err(Refused(format!("{host:?} is not a host name")));
             }
             let floor = self.floor(host).name();
-            list.push_str(&format!("{CERTIFICATES}/{host}.pem [ssl-min-ver {floor}] {host}\n"));
-        }
-        Ok(list)
+            Ok(format!("{CERTIFICATES}/{host}.pem [ssl-min-ver {floor}] {host}\n"))
+        };
+        spec.hosts().into_iter().map(line).collect()
     }
 
     fn config(&self, spec: &Spec, active: Slot, list: &str, acme: bool) -> Result<String, RenderError> {
@@ -259,7 +263,7 @@ impl Proxy {
     fn global(&self, config: &mut Config, spec: &Spec) -> Result<(), Refused> {
         config
             .section(&[raw("global")])?
-            .fixed(&["log stdout format raw local0 info", "maxconn 8000"])
+            .fixed(&["log stdout format raw local0 info", "maxconn 8000", "tune.bufsize 16384"])
             .line(&[
                 raw("stats socket"),
                 text(ADMIN_SOCKET),

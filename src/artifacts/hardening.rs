@@ -3,14 +3,15 @@
 //! Drop-ins only; a file that belongs to a package stays the package's. docs/hardening.md says what an auditor finds then,
 //! and why what is left is left.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::settings::Settings;
 use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::spec::Spec;
 
-/// The table `[hardening]`.
-#[derive(Debug, Deserialize)]
+/// What hardens the machine and no other table is about.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hardening {
     /// Whether the bundle hardens what no other table is about. Default: `true`.

@@ -3,6 +3,7 @@
 //! Drop-ins are merged in the order of their names, wherever they lie, and Debian and Ubuntu ship a `syslog.conf`: hence
 //! `zz-` (`journald.conf(5)`, "Configuration Directories and Precedence").
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -12,8 +13,8 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::OnChange;
 use crate::spec::Spec;
 
-/// The table `[journald]`.
-#[derive(Debug, Deserialize)]
+/// How much of its journal the machine keeps.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Journald {
     /// Whether the bundle says anything about the journal. Default: `true`.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Artifact, Entry, RenderError, Section, Tree, literal};
@@ -12,7 +13,7 @@ use crate::model::{Digest, Slots};
 use crate::spec::Spec;
 
 /// The kind `manifest`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {}
 
@@ -89,7 +90,7 @@ mod tests {
             });
             assert!(listed, "{}\n{text}", entry.path);
         }
-        let files = text.lines().skip(4).take_while(|line| !line.is_empty()).count();
+        let files = text.lines().skip(5).take_while(|line| !line.is_empty()).count();
         assert_eq!(files, others.len(), "{text}");
         for service in spec.services.values() {
             assert!(text.contains(&service.image.by_digest()), "{text}");

@@ -2,6 +2,7 @@
 //!
 //! To add a kind, write `src/artifacts/<kind>.rs` and add a line to [`KINDS`].
 
+pub mod backup;
 pub mod certificates;
 pub mod cloud_init;
 pub mod compose;
@@ -11,8 +12,10 @@ pub mod files;
 #[cfg(test)]
 mod fixture;
 mod format;
+pub mod gc;
 pub mod haproxy;
 pub mod hardening;
+pub mod health;
 pub mod journald;
 mod literal;
 pub mod manifest;
@@ -22,16 +25,20 @@ pub mod postgres;
 pub mod redis;
 pub mod seconds;
 pub mod size;
+pub mod slice;
 pub mod sshd;
 pub mod sysctl;
 pub mod systemd;
+mod timer;
 pub mod tree;
 pub mod updates;
 pub mod valkey;
 pub mod version;
+pub mod volumes;
 
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -54,6 +61,11 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<journald::Journald>(),
     Kind::of::<updates::Updates>(),
     Kind::of::<hardening::Hardening>(),
+    Kind::of::<slice::Slice>(),
+    Kind::of::<volumes::Volumes>(),
+    Kind::of::<backup::Backup>(),
+    Kind::of::<gc::Gc>(),
+    Kind::of::<health::Health>(),
     Kind::of::<systemd::Systemd>(),
     Kind::of::<cloud_init::CloudInit>(),
     Kind::of::<env_files::EnvFiles>(),
@@ -73,8 +85,9 @@ pub trait Artifact: fmt::Debug {
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError>;
 }
 
-/// The profile table of a kind.
-pub trait Section: Artifact + DeserializeOwned + 'static {
+/// The profile table of a kind. Its schema is what `bundle schema` and `docs/profile.md` say of it: the doc comments of
+/// its fields.
+pub trait Section: Artifact + DeserializeOwned + JsonSchema + 'static {
     /// The kind's name, in manifests and messages.
     const KIND: &'static str;
     /// The table's name, if the kind has one.
@@ -107,6 +120,8 @@ pub struct Kind {
     pub table: Option<&'static str>,
     /// Reads the table.
     pub parse: fn(Spanned<DeValue<'_>>) -> Parsed,
+    /// Describes the table.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// What it is without the table.
     pub absent: fn() -> Option<Box<dyn Artifact>>,
 }
@@ -118,6 +133,7 @@ impl Kind {
             name: S::KIND,
             table: S::TABLE,
             parse: |value| Ok(Box::new(S::deserialize(ValueDeserializer::from(value))?)),
+            schema: S::json_schema,
             absent: || S::absent().map(|section| Box::new(section) as Box<dyn Artifact>),
         }
     }

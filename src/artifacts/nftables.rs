@@ -4,7 +4,10 @@
 //! container publishes by mistake stays closed. Nothing of Docker's is touched (Docker documentation, "Packet filtering
 //! and firewalls").
 
+use std::net::IpAddr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -13,31 +16,55 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::OnChange;
 use crate::spec::Spec;
 
-/// The table `[firewall]`.
-#[derive(Debug, Deserialize)]
+/// Who may come in. Without this table there is no firewall, and `check` warns of it.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Firewall {
-    /// Who may come in over SSH.
-    ssh_from: Vec<IpNet>,
-    /// What everybody may reach.
+    /// Who may come in over SSH: networks and single addresses of both protocols.
+    #[schemars(with = "Vec<String>", example = ["203.0.113.0/24", "2001:db8::/32"])]
+    ssh_from: Vec<Source>,
+    /// The TCP ports that everybody may reach.
     #[serde(default = "default_public_tcp")]
     public_tcp: Vec<u16>,
-    /// The same for UDP.
+    /// The UDP ports that everybody may reach.
     #[serde(default)]
     public_udp: Vec<u16>,
-    /// What the private network may reach.
+    /// What the private network may reach. Default: nothing.
     vpc: Option<Vpc>,
+    /// Users, by number, who may ask the metadata service beside root, such as DigitalOcean's monitoring agent (`id -u do-agent`
+    /// on the machine). Default: none.
+    #[serde(default)]
+    metadata_uids: Vec<u32>,
+}
+
+/// A network, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Source(IpNet);
+
+impl TryFrom<String> for Source {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| {
+            format!("`{text}` is not a network or an address: write `203.0.113.0/24` or `203.0.113.7`")
+        })
+    }
 }
 
 /// The private network between droplets.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Vpc {
     /// Its interface; `eth1` on a droplet.
+    #[schemars(example = &"eth1")]
     interface: String,
     /// Its subnet.
+    #[schemars(with = "String", example = &"10.110.0.0/20")]
     subnet: Ipv4Net,
-    /// The open TCP ports.
+    /// The TCP ports that are open to it.
+    #[schemars(example = [9100])]
     tcp: Vec<u16>,
 }
 
@@ -86,8 +113,13 @@ impl Artifact for Firewall {
 
     fn render(&self, spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
         let interface = &spec.droplet.public_interface;
-        let ground =
-            Self { ssh_from: self.ssh_from.clone(), public_tcp: vec![], public_udp: vec![], vpc: None };
+        let ground = Self {
+            ssh_from: self.ssh_from.clone(),
+            public_tcp: vec![],
+            public_udp: vec![],
+            vpc: None,
+            metadata_uids: vec![],
+        };
         let text = ground.ruleset(interface).map_err(|refused| refused.at(GROUND))?;
         tree.insert(Entry::text(Self::KIND, literal::path(GROUND)?, text).check(&["nft", "-c", "-f", "{}"]))?;
         let text = self.ruleset(interface).map_err(|refused| refused.at(PATH))?;
@@ -100,23 +132,26 @@ impl Artifact for Firewall {
 
 impl Firewall {
     fn ruleset(&self, public_interface: &str) -> Result<String, Refused> {
-        let ssh4 =
-            self.ssh_from.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None });
-        let ssh6 =
-            self.ssh_from.iter().filter_map(|net| if let IpNet::V6(net) = net { Some(*net) } else { None });
+        let (mut ssh4, mut ssh6) = (Vec::new(), Vec::new());
+        for Source(network) in &self.ssh_from {
+            match network {
+                IpNet::V4(network) => ssh4.push(*network),
+                IpNet::V6(network) => ssh6.push(*network),
+            }
+        }
         let vpc = self.vpc.as_ref();
         let mut table = Table::inet("bundle");
         table
             .set("public", "type ifname;", [interface(public_interface)?])
             .set("vpc", "type ifname;", vpc.map(|vpc| interface(&vpc.interface)).transpose()?)
-            .set("ssh4", "type ipv4_addr; flags interval;", Ipv4Net::aggregate(&ssh4.collect()))
-            .set("ssh6", "type ipv6_addr; flags interval;", Ipv6Net::aggregate(&ssh6.collect()))
+            .set("ssh4", "type ipv4_addr; flags interval;", Ipv4Net::aggregate(&ssh4))
+            .set("ssh6", "type ipv6_addr; flags interval;", Ipv6Net::aggregate(&ssh6))
             .set("vpc4", "type ipv4_addr; flags interval;", vpc.map(|vpc| vpc.subnet.trunc()))
             .set("public_tcp", "type inet_service;", ports(&self.public_tcp))
             .set("public_udp", "type inet_service;", ports(&self.public_udp))
             .set("vpc_tcp", "type inet_service;", vpc.map(|vpc| ports(&vpc.tcp)).unwrap_or_default())
             // By number: a name that does not exist yet would keep the whole table from loading.
-            .set("metadata_uid", "type uid;", [0])
+            .set("metadata_uid", "type uid;", uids(&self.metadata_uids))
             .set("ssh_rate4", RATE4, [] as [u16; 0])
             .set("ssh_rate6", RATE6, [] as [u16; 0])
             .chain("door", DOOR)
@@ -134,6 +169,11 @@ fn ports(ports: &[u16]) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
+}
+
+/// Root and these, each once.
+fn uids(uids: &[u32]) -> std::collections::BTreeSet<u32> {
+    uids.iter().copied().chain([0]).collect()
 }
 
 const RATE4: &str = "type ipv4_addr; size 65535; flags dynamic,timeout; timeout 2m;";
@@ -224,6 +264,18 @@ mod tests {
         let ruleset = firewall.ruleset("eth0").unwrap();
         assert!(ruleset.contains("elements = { 10.0.0.0/8 }"), "{ruleset}");
         assert!(ruleset.contains("elements = { 80, 443 }"), "{ruleset}");
+    }
+
+    #[test]
+    fn a_single_address_is_a_source_too() {
+        let firewall: Firewall =
+            toml::from_str("ssh_from = ['203.0.113.7', '2001:db8::7']\nmetadata_uids = [998, 0]").unwrap();
+        let ruleset = firewall.ruleset("eth0").unwrap();
+        for set in ["{ 203.0.113.7/32 }", "{ 2001:db8::7/128 }", "{ 0, 998 }"] {
+            assert!(ruleset.contains(set), "{set}: {ruleset}");
+        }
+        let wrong = toml::from_str::<Firewall>("ssh_from = ['example.com']").unwrap_err();
+        assert!(wrong.message().contains("`example.com` is not a network"), "{wrong}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -14,11 +15,12 @@ use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, 
 use crate::model::ServiceName;
 use crate::spec::{Placement, Service, Spec};
 
-/// The table `[nginx]`.
-#[derive(Debug, Deserialize)]
+/// A site of files, served by nginx in a container.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nginx {
     /// The stateless service that it configures. A route leads to it.
+    #[schemars(example = &"frontend")]
     service: ServiceName,
     /// Where the container has the site's files. Default: `/usr/share/nginx/html`, as in the official image.
     #[serde(default = "default_root")]
@@ -31,8 +33,10 @@ pub struct Nginx {
     health: String,
     /// The page that is sent for every path that is no file, as single-page applications want it: `/index.html`.
     /// Default: such a path is 404.
+    #[schemars(example = &"/index.html")]
     fallback: Option<String>,
     /// The page that is sent with 404, as in `/404.html`. Default: the server's own.
+    #[schemars(example = &"/404.html")]
     not_found: Option<String>,
     /// The beginnings of paths whose files never change, because their names do: browsers keep them for a year. Everything
     /// else is asked for again each time. Default: none.
@@ -172,7 +176,7 @@ impl Nginx {
         conf.comment(
             "One process for each processor that the container may use; what it writes is below /tmp.",
         )
-        .fixed(&["daemon off;", "pid /tmp/nginx.pid;", "error_log /dev/stderr warn;"])
+        .fixed(&["daemon off;", "pid /tmp/nginx.pid;", "error_log stderr warn;"])
         .set("worker_processes", &[&literal::processors(spec, service).to_string()])?;
         conf.open("events", &[])?.fixed(&["worker_connections 1024;"]).close();
         conf.open("http", &[])?;
@@ -319,7 +323,7 @@ mod tests {
                      headers = { Server = 'x', X-A = '$host', 'X A' = '' }";
         let mut seen = at(wrong);
         seen.sort();
-        let mut expected = expected.map(|at| at.to_vec());
+        let mut expected = expected.map(<[&str]>::to_vec);
         expected.sort();
         assert_eq!(seen, expected);
     }

@@ -6,6 +6,7 @@
 pub(super) mod server;
 pub(super) mod users;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::version::Version;
@@ -13,8 +14,8 @@ use super::{Artifact, Problem, RenderError, Section, Tree};
 use crate::spec::Spec;
 use server::{Server, Table};
 
-/// The table `[redis]`.
-#[derive(Debug, Deserialize)]
+/// How Redis is configured; who may do what in it.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Redis(Table);
 

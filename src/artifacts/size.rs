@@ -1,9 +1,11 @@
 //! Amounts of memory, in the spelling of Compose: `512m`, `1g`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A number of bytes. Units are powers of 1024, `b`, `k`, `m`, `g`, each with or without a second `b` (Compose
 /// specification, "Specifying byte values"). Programs differ (to Redis `1m` is a million), so none is handed the text.
@@ -35,6 +37,26 @@ impl Size {
     /// Whole MiB.
     pub const fn mib(self) -> u64 {
         self.0 / (1024 * 1024)
+    }
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+(b|kb?|mb?|gb?)$", "examples": ["256m", "1g"] })
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

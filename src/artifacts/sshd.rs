@@ -5,7 +5,8 @@
 //! guidelines; lynis SSH-7408.
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::format::Refused;
 use super::format::settings::Settings;
@@ -13,8 +14,8 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::OnChange;
 use crate::spec::{OsRelease, Spec};
 
-/// The table `[sshd]`.
-#[derive(Debug, Deserialize)]
+/// Who logs in over SSH, and how.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sshd {
     /// Whether the bundle says anything about sshd. Default: `true`.
@@ -23,6 +24,7 @@ pub struct Sshd {
     /// `"prohibit-password"`, because `bundle deploy` logs in as root unless it is given another user.
     permit_root: PermitRoot,
     /// Groups whose members may log in; empty: everybody with a key. They must exist on the machine. Default: empty.
+    #[schemars(example = ["ssh-users"])]
     allow_groups: Vec<String>,
     /// Forwarding of TCP ports: `"no"`, or `"local"` for tunnels to a database or to HAProxy's statistics. Default: `"no"`.
     tcp_forwarding: Forwarding,
@@ -35,11 +37,12 @@ pub struct Sshd {
     rsa_bits: u32,
     /// Networks that are never made to wait after failed logins, such as a monitoring probe's. Only where OpenSSH makes
     /// anybody wait, which it does since 9.8. Default: none.
+    #[schemars(with = "Vec<String>", example = ["192.0.2.0/24"])]
     penalty_exempt: Vec<IpNet>,
 }
 
 /// `PermitRootLogin`, in sshd's own words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum PermitRoot {
     #[default]
@@ -49,7 +52,7 @@ enum PermitRoot {
 }
 
 /// `AllowTcpForwarding`, in sshd's own words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Forwarding {
     #[default]

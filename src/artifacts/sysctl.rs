@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -13,8 +14,8 @@ use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::model::{OnChange, Slot};
 use crate::spec::Spec;
 
-/// The table `[sysctl]`.
-#[derive(Debug, Deserialize)]
+/// The kernel's settings.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sysctl {
     /// Whether the bundle sets the kernel's hardening settings. Default: `true`.
@@ -22,11 +23,12 @@ pub struct Sysctl {
     /// Keys of the bundle's own list that are left as the distribution has them. Default: none.
     leave: Vec<String>,
     /// Further keys, or other values, as in `"net.core.somaxconn" = 8192`. Default: none.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     set: BTreeMap<String, Value>,
 }
 
 /// A value: a number, or several as a text.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Value {
     Number(i64),

@@ -4,6 +4,7 @@
 //! the secrets' ramfs. Late comes after Docker and brings the current slot up. There is no `[Install]` section: the
 //! activator makes the `.wants` links itself, through `current`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
@@ -13,7 +14,7 @@ use crate::model::{Mask, PROGRAM, Slot, Unit};
 use crate::spec::Spec;
 
 /// The kind `systemd`; it has no table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Systemd {}
 
@@ -61,8 +62,8 @@ fn insert(
     let path = format!("etc/systemd/system/{name}");
     let mut file = UnitFile::default();
     write(&mut file).map_err(|refused| refused.at(&path))?;
-    let unit =
-        Unit { wanted_by: wanted_by.into().map(literal::unit).transpose()?.into_iter().collect(), start };
+    let wanted_by = wanted_by.into().map(literal::unit).transpose()?.into_iter().collect();
+    let unit = Unit { wanted_by, start, ahead: false };
     let entry = Entry::text(Systemd::KIND, literal::path(&path)?, file.finish())
         .check(&["systemd-analyze", "verify", "--recursive-errors=no", "{}"])
         .unit(unit);
@@ -81,6 +82,8 @@ fn early(unit: &mut UnitFile) -> Result<(), Refused> {
             "Wants=network-pre.target",
             "Before=network-pre.target bundle-firewall.service bundle-haproxy.service",
             "Before=containerd.service docker.service bundle-late.service",
+            // What they read comes through `current`.
+            "Before=systemd-sysctl.service",
             "Conflicts=shutdown.target",
             "Before=shutdown.target",
         ])
@@ -171,7 +174,7 @@ fn proxy(unit: &mut UnitFile) -> Result<(), Refused> {
 const RULESET: &str = "/var/lib/bundle/current/nftables/bundle.nft";
 const CONFIG: &str = "/var/lib/bundle/current/haproxy/haproxy.cfg";
 
-/// What none of them needs (systemd.exec(5)). `MemoryDenyWriteExecute=` holds because the proxy's configuration has
+/// What none of our units needs (systemd.exec(5)). `MemoryDenyWriteExecute=` holds because the proxy's configuration has
 /// no regular expression, whose compiler would need it.
 pub(super) const SANDBOX: &[&str] = &[
     "NoNewPrivileges=yes",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Check, Digest, Mask, Mode, OnChange, ProfileName, SecretFile, ServiceName, Slot, Slots, StorePath,
+    Check, Digest, Dump, Mask, Mode, OnChange, ProfileName, SecretFile, ServiceName, Slot, Slots, StorePath,
     TreePath, Unit, UnitName,
 };
 
@@ -20,6 +20,8 @@ pub struct Tree {
     secret_files: BTreeMap<String, SecretFile>,
     masks: BTreeMap<UnitName, Mask>,
     packages: BTreeSet<String>,
+    dumps: Vec<Dump>,
+    kept_days: Option<u32>,
     release: Option<Digest>,
 }
 
@@ -213,6 +215,26 @@ impl Tree {
     /// The packages that kinds ask for, in order of their names.
     pub fn packages(&self) -> impl Iterator<Item = &str> {
         self.packages.iter().map(String::as_str)
+    }
+
+    /// Says how a service's data is copied.
+    pub fn dump(&mut self, dump: Dump) {
+        self.dumps.push(dump);
+    }
+
+    /// How data is copied, in the order in which the kinds said so.
+    pub fn dumps(&self) -> &[Dump] {
+        &self.dumps
+    }
+
+    /// Has the copies made, and kept for so many days.
+    pub fn keep_dumps(&mut self, days: u32) {
+        self.kept_days = Some(days);
+    }
+
+    /// For how many days copies are kept, if any are made.
+    pub fn kept_days(&self) -> Option<u32> {
+        self.kept_days
     }
 
     /// Records the release: the hash of the slot services' canonical model.

@@ -6,21 +6,24 @@
 //! but as a file (`apt_preferences(5)`: below 100 a version is installed only where there is none). A person who names a
 //! version gets it: `apt-get install docker.io=VERSION`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::format::Refused;
 use super::format::settings::Settings;
+use super::timer::is_time;
 use super::{Artifact, Entry, Problem, RenderError, Section, Tree, literal};
 use crate::spec::{OsRelease, Spec};
 
-/// The table `[updates]`.
-#[derive(Debug, Deserialize)]
+/// Security updates that are installed by themselves.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Updates {
     /// Whether security updates are installed by themselves. Default: `true`.
     enabled: bool,
     /// When the machine may reboot for an update that asks for it, as in `"04:00"` (the machine's time zone, UTC on a droplet);
     /// without it, it never does, and `/run/reboot-required` says that it should. Default: never.
+    #[schemars(example = &"04:00")]
     reboot_at: Option<String>,
     /// Further packages that are held, by their names. Default: none.
     hold: Vec<String>,
@@ -95,15 +98,6 @@ impl Artifact for Updates {
     }
 }
 
-fn is_time(text: &str) -> bool {
-    let two = |part: &str, limit: u8| {
-        part.len() == 2
-            && part.bytes().all(|b| b.is_ascii_digit())
-            && part.parse().is_ok_and(|n: u8| n < limit)
-    };
-    text.split_once(':').is_some_and(|(hours, minutes)| two(hours, 24) && two(minutes, 60))
-}
-
 /// Debian Policy §5.6.1.
 fn is_package(name: &str) -> bool {
     name.len() >= 2
@@ -170,10 +164,13 @@ impl Updates {
     }
 
     fn pin(&self) -> String {
+        let packages = self.held().join(" ");
+        // Both records: the second alone would count for the installed version, too, and the newer of two equals wins.
         format!(
             "Explanation: A new version of these is a release of its own; `apt-get install NAME=VERSION` makes it.\n\
-             Package: {}\nPin: release *\nPin-Priority: 1\n",
-            self.held().join(" ")
+             Package: {packages}\nPin: release a=now\nPin-Priority: 990\n\n\
+             Explanation: As it is on the machine, or new where there is none.\n\
+             Package: {packages}\nPin: release *\nPin-Priority: 1\n"
         )
     }
 }

@@ -1,5 +1,6 @@
 //! `[valkey]` → `valkey/valkey.conf` and the template of its `users.acl`: the same as `[redis]`, for the other server.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::redis::server::{Server, Table};
@@ -7,8 +8,8 @@ use super::version::Version;
 use super::{Artifact, Problem, RenderError, Section, Tree};
 use crate::spec::Spec;
 
-/// The table `[valkey]`.
-#[derive(Debug, Deserialize)]
+/// How Valkey is configured; who may do what in it.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Valkey(Table);
 

@@ -1,8 +1,10 @@
 //! Versions of the servers that kinds write for: no setting may be newer than what reads it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::spec::PinnedImage;
@@ -51,6 +53,20 @@ impl Version {
         let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let minor = rest.strip_prefix('.').and_then(number).unwrap_or(0);
         Some(Self { major, minor })
+    }
+}
+
+impl JsonSchema for Version {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number"], "pattern": r"^[0-9]+(\.[0-9]+)*$", "examples": ["7.2", 17] })
     }
 }
 

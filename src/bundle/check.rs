@@ -53,6 +53,9 @@ pub enum ManifestFault {
     /// An image whose three fields do not say the same.
     #[error("the image `{0}` does not have the name and digest that its reference says")]
     Image(String),
+    /// A copy of what is not there, or under a name that is not one.
+    #[error("a copy of `{0}` is to be made, which is no stateful service, or under an odd name")]
+    Dump(ServiceName),
 }
 
 /// Every file of the manifest by store path. Two places with the same name, mode and content share one.
@@ -73,6 +76,13 @@ pub fn check(manifest: &Manifest) -> Result<(), ManifestFault> {
     sorted("secret_files", manifest.secret_files.iter().map(|file| &file.path), ToString::to_string)?;
     check_artifacts(manifest)?;
     check_references(manifest)?;
+    let stateful = manifest.projects.data.iter().flat_map(|data| &data.services).collect::<Vec<_>>();
+    for dump in manifest.backups.iter().flat_map(|backups| &backups.dumps) {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if !stateful.contains(&&dump.service) || dump.suffix.is_empty() || !dump.suffix.bytes().all(plain) {
+            return Err(ManifestFault::Dump(dump.service.clone()));
+        }
+    }
     for image in &manifest.images {
         let local = format!("bundle.local/{}:{}", image.name, image.digest.hex());
         if image.local != local || !image.reference.ends_with(&format!("@{}", image.digest)) {

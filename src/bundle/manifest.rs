@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Check, Digest, ImageName, Mask, Mode, NetworkName, OnChange, ProfileName, RouteName, SecretFile,
+    Check, Digest, Dump, ImageName, Mask, Mode, NetworkName, OnChange, ProfileName, RouteName, SecretFile,
     SecretName, SecretOrigin, ServiceName, Slot, Slots, StorePath, TreePath, Unit, UnitName,
 };
 
@@ -44,6 +44,9 @@ pub struct Manifest {
     pub domain: String,
     /// How a switch behaves.
     pub switching: Switching,
+    /// What is copied from time to time; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<Backups>,
     /// The program that is to activate it; `None`: whichever the machine has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activator: Option<ActivatorPin>,
@@ -116,6 +119,16 @@ pub struct ImagePin {
     pub name: ImageName,
     /// The digest in `reference`.
     pub digest: Digest,
+}
+
+/// Copies of the services' data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backups {
+    /// For how many days a copy is kept, and longer if it is the last.
+    pub keep_days: u32,
+    /// How each is made.
+    pub dumps: Vec<Dump>,
 }
 
 /// The activator's program, a blob beside the bundle.

@@ -20,8 +20,8 @@ pub mod verified;
 pub use image::{Blob, ImageError, ImageFiles};
 pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
-    ActivatorPin, ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
-    Switching,
+    ActivatorPin, ArtifactEntry, Backups, ImagePin, Manifest, Network, Project, Projects, RouteRule,
+    SlotService, Switching,
 };
 pub use seal::{Bundle, SealError, seal};
 pub use verified::{OpenedBundle, UnpackError, Verified, VerifyError};

@@ -93,7 +93,7 @@ pub(crate) fn tree() -> Tree {
     for slot in Slot::BOTH {
         tree.insert(text("etc/colour.conf", slot.as_str()).only(slot)).unwrap();
     }
-    let unit = Unit { wanted_by: vec!["multi-user.target".parse().unwrap()], start: true };
+    let unit = Unit { wanted_by: vec!["multi-user.target".parse().unwrap()], start: true, ahead: false };
     tree.insert(text("etc/systemd/system/shop.service", "[Service]\n").unit(unit)).unwrap();
     tree.insert(Entry { mode: Mode::Run, ..text("bin/check", "#!/bin/sh\n") }).unwrap();
     let template = tree.insert(text("redis/users.acl.tmpl", "user default {{ redis_password }}\n")).unwrap();

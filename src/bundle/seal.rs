@@ -7,8 +7,8 @@ use super::archive::{self, ArchiveError};
 use super::check::{self, ManifestFault};
 use super::oci::{CONFIG_TYPE, Descriptor, LAYER_TYPE, OciManifest};
 use super::{
-    ActivatorPin, ArtifactEntry, ImagePin, Manifest, Network, Project, Projects, RouteRule, SlotService,
-    Switching,
+    ActivatorPin, ArtifactEntry, Backups, ImagePin, Manifest, Network, Project, Projects, RouteRule,
+    SlotService, Switching,
 };
 use super::{archive::MAX_CONTENT, gz1};
 use crate::artifacts::Tree;
@@ -150,6 +150,7 @@ fn manifest(spec: &Spec, tree: &Tree) -> Result<Manifest, SealError> {
             health_seconds: spec.switching.health_seconds,
             drain_seconds: spec.switching.drain_seconds,
         },
+        backups: tree.kept_days().map(|keep_days| Backups { keep_days, dumps: tree.dumps().to_vec() }),
         activator: spec.activator.as_ref().map(|pin| ActivatorPin { digest: pin.digest, size: pin.size }),
     })
 }

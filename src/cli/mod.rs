@@ -6,6 +6,7 @@
 )]
 
 mod activator;
+mod backup;
 mod boot;
 mod build;
 mod certs;
@@ -14,8 +15,10 @@ mod cloud_init;
 mod confirm;
 mod deploy;
 mod first_boot;
+mod gc;
 mod generations;
 mod hand_over;
+mod init;
 mod lint;
 mod lock;
 mod machine;
@@ -26,12 +29,15 @@ mod pull;
 mod push;
 mod receive;
 mod recover;
+mod renew;
 mod report;
+mod schema;
 mod secrets;
 mod show;
 mod signals;
 mod status;
 mod switch;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,8 +66,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first profile: a small one, or one made of a Compose project
+    Init(init::Arguments),
     /// Say whether a profile is right, and everything that is wrong with it at once
     Check(check::Arguments),
+    /// Print the JSON Schema of a profile, by which editors complete and check it
+    Schema(schema::Arguments),
     /// Say what is allowed in a profile and still probably wrong, or list everything that is looked for
     Lint(lint::Arguments),
     /// Pin every image of a profile by digest, and give every service its addresses
@@ -70,6 +80,8 @@ enum Command {
     Build(build::Arguments),
     /// Show what is in a bundle or a profile
     Show(show::Arguments),
+    /// Name the lines of a profile that stand behind a generated file
+    Why(why::Arguments),
     /// Send a profile's bundle to its registry
     Push(push::Arguments),
     /// Print the user-data from which a fresh machine boots into a profile's bundle
@@ -89,9 +101,15 @@ enum Command {
     /// List the generations of this machine
     Generations,
     /// Say what is current, what is pending, and what is wrong
-    Status,
-    /// Say which certificate serves, and until when
-    Certs,
+    Status(status::Arguments),
+    /// Remove what no generation needs any more: old generations, files, images
+    Gc(gc::Arguments),
+    /// Copy the databases now, as a timer does every day
+    Backup,
+    /// List the copies of the databases
+    Backups,
+    /// Say which certificates serve, and until when
+    Certs(certs::Arguments),
     /// Settle a switch that was interrupted
     Recover(recover::Arguments),
     /// Keep the secrets that only an operator has
@@ -159,6 +177,8 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
             | Command::Recover(_)
             | Command::Receive(_)
             | Command::Secrets(_)
+            | Command::Gc(_)
+            | Command::Backup
             | Command::Boot(_)
     );
     match run(&context, arguments.command) {
@@ -173,11 +193,14 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
 
 fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
     match command {
+        Command::Init(arguments) => init::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Schema(arguments) => Ok(schema::run(context, &arguments)),
         Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
+        Command::Why(arguments) => why::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
@@ -187,8 +210,11 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Confirm(arguments) => confirm::run(context, &arguments),
         Command::Rollback(arguments) => switch::rollback(context, &arguments),
         Command::Generations => generations::run(context),
-        Command::Status => status::run(context),
-        Command::Certs => certs::run(context),
+        Command::Status(arguments) => status::run(context, &arguments),
+        Command::Gc(arguments) => gc::run(context, &arguments),
+        Command::Backup => backup::make(context),
+        Command::Backups => backup::list(context),
+        Command::Certs(arguments) => certs::run(context, &arguments),
         Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Receive(arguments) => receive::run(context, &arguments),

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::Context;
 use super::report::{Code, Failure};
-use crate::bundle::{Layout, OpenedBundle, Verified};
+use crate::bundle::{Layout, Manifest, OpenedBundle, Verified};
 use crate::registry::{Environment, Options, Ref, Registry, Repository};
-use crate::store::Login;
+use crate::store::{Login, Store};
 
 /// How a command reaches its registry, besides what Docker and podman are told.
 #[derive(Debug, Clone, Default, Args)]
@@ -131,6 +131,12 @@ impl Context<'_> {
         let layout = Layout::open(&self.store().received_bundle()).ok()?;
         Verified::<OpenedBundle>::the_only(&layout).ok().filter(|opened| opened.digest() == *digest)
     }
+}
+
+/// What the bundle that was last sent to this machine needs; nothing, if none was.
+pub(super) fn last_received(store: &Store) -> Option<Manifest> {
+    let layout = Layout::open(&store.received_bundle()).ok()?;
+    Verified::<OpenedBundle>::the_only(&layout).ok().map(|opened| opened.manifest().clone())
 }
 
 /// All certificates that Docker trusts for `host`, one after the other (docs.docker.com, "Verify repository client with

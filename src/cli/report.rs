@@ -30,6 +30,8 @@ pub enum Code {
     Stuck,
     /// 40: not ended; the machine goes on by itself when what it waits for has come.
     Waiting,
+    /// 41: something on this machine is not well.
+    Unwell,
 }
 
 impl Code {
@@ -45,6 +47,7 @@ impl Code {
             Self::WentBack => 30,
             Self::Stuck => 31,
             Self::Waiting => 40,
+            Self::Unwell => 41,
         }
     }
 }
@@ -85,6 +88,12 @@ impl Failure {
     /// Diagnostics that carry their own source lines.
     pub(super) fn diagnostics(rendered: String) -> Self {
         Self { verbatim: true, ..Self::new(Code::Input, rendered) }
+    }
+
+    /// One more reason.
+    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
+        self.because.push(reason.into());
+        self
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -1,5 +1,6 @@
 //! `bundle status`
 
+use clap::Args;
 use serde_json::json;
 
 use super::certs::Look;
@@ -12,7 +13,46 @@ use crate::store::first_boot::FirstBoot;
 use crate::store::journal::Pending;
 use crate::store::{Busy, Holder, Phase, Store, Waiting};
 
-pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Say only what is not well, and end with 41 if anything is; while a switch is under way nothing is
+    #[arg(long)]
+    check: bool,
+}
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+    if arguments.check { check(context) } else { show(context) }
+}
+
+/// For a timer, whose unit fails then: in the journal stands what is wrong, and `systemctl --failed` lists it.
+fn check(context: &Context<'_>) -> Result<Code, Failure> {
+    let store = context.store();
+    let Some(view) = store.current()? else { return Ok(Code::Done) };
+    if store.holder()?.is_some() {
+        return Ok(Code::Done);
+    }
+    let generation = super::machine::generation(&store, view.generation)?;
+    let mut host = context.host(&store);
+    let side = Side { view, manifest: generation.manifest.as_ref() };
+    let mut wrong: Vec<_> = side
+        .ready_probes()
+        .iter()
+        .filter_map(|probe| Some(format!("{} is red: {}", probe.subject(), host.probe(probe).err()?)))
+        .collect();
+    if let Some(pending) = store.pending()? {
+        wrong.push(pending_words(&pending));
+    }
+    let missing = generation.manifest.as_ref().map(|manifest| store.missing_secrets(manifest)).transpose()?;
+    wrong.extend(missing.into_iter().flatten().map(|name| format!("the secret `{name}` is missing")));
+    // A switch that has begun meanwhile is no illness.
+    if wrong.is_empty() || store.holder()?.is_some() {
+        return Ok(Code::Done);
+    }
+    print(context, json!({ "current": view, "wrong": wrong }), || wrong.join("\n"));
+    Ok(Code::Unwell)
+}
+
+fn show(context: &Context<'_>) -> Result<Code, Failure> {
     let store = context.store();
     let busy = store.holder()?;
     let Some(view) = store.current()? else {
@@ -37,8 +77,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<Code, Failure> {
     let mut checks: Vec<_> = side.ready_probes().iter().rev().map(ask).collect();
     checks.reverse();
     let degraded = checks.iter().any(|(_, red)| red.is_some());
-    let domain = generation.manifest.as_ref().map(|manifest| manifest.domain.clone());
-    let certificates = Look::at(&store, host.as_mut(), domain)?;
+    let hosts = generation.manifest.as_ref().map(super::certs::names).unwrap_or_default();
+    let certificates = Look::at(&store, host.as_mut(), hosts)?;
     let missing = match &generation.manifest {
         Some(manifest) => store.missing_secrets(manifest)?,
         None => Vec::new(),

@@ -1,5 +1,6 @@
 //! Other programs: run with a limit, and quoted as one would type them when they fail.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -20,11 +21,13 @@ type Feed<'a> = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + 'a>;
 pub(super) struct Program {
     argv: Vec<String>,
     limit: Duration,
+    input: Option<File>,
+    output: Option<File>,
 }
 
 impl Program {
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { argv: vec![name.into()], limit: Duration::from_mins(5) }
+        Self { argv: vec![name.into()], limit: Duration::from_mins(5), input: None, output: None }
     }
 
     pub(super) fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
@@ -35,6 +38,13 @@ impl Program {
     /// No wait without an end: after this time the program is killed.
     pub(super) fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Gives it a file as its input, and one as its output, which is then not returned.
+    pub(super) fn connect(mut self, input: Option<File>, output: Option<File>) -> Self {
+        self.input = input;
+        self.output = output;
         self
     }
 
@@ -51,8 +61,8 @@ impl Program {
     ) -> Result<String, HostError> {
         let limit = self.limit.as_secs().to_string();
         let argv = ["timeout".to_owned(), "--kill-after=10".to_owned(), limit];
-        let timed =
-            Self { argv: argv.into_iter().chain(self.argv.iter().cloned()).collect(), limit: self.limit };
+        let argv = argv.into_iter().chain(self.argv.iter().cloned()).collect();
+        let timed = Self { argv, limit: self.limit, input: None, output: None };
         timed.run_with(Some(Box::new(feed)))
     }
 
@@ -64,8 +74,12 @@ impl Program {
         let clone = |file: &std::fs::File| file.try_clone().map(Stdio::from).map_err(|e| fail(e.to_string()));
         let mut child = Command::new(&self.argv[0])
             .args(&self.argv[1..])
-            .stdin(if feed.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(clone(&out)?)
+            .stdin(match &self.input {
+                _ if feed.is_some() => Stdio::piped(),
+                Some(input) => clone(input)?,
+                None => Stdio::null(),
+            })
+            .stdout(clone(self.output.as_ref().unwrap_or(&out))?)
             .stderr(clone(&err)?)
             .env("LC_ALL", "C.UTF-8")
             // Of its own: what a terminal sends to our group when it hangs up must not end a step halfway.
@@ -146,6 +160,20 @@ mod tests {
         let error =
             Program::new("sleep").args(["30"]).limit(limit).feed(|out| out.write_all(&long)).unwrap_err();
         assert!(error.cause.contains("ended with") || error.cause.contains("did not end"), "{error}");
+    }
+
+    #[test]
+    fn files_are_a_programs_input_and_output() {
+        use std::io::Seek;
+        let (mut input, mut output) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        input.write_all(b"abc").unwrap();
+        input.rewind().unwrap();
+        let ends = (Some(input), Some(output.try_clone().unwrap()));
+        let said = Program::new("tr").args(["a-z", "A-Z"]).connect(ends.0, ends.1).run().unwrap();
+        let mut text = String::new();
+        output.rewind().unwrap();
+        output.read_to_string(&mut text).unwrap();
+        assert_eq!((said.as_str(), text.as_str()), ("", "ABC"));
     }
 
     #[test]

@@ -124,11 +124,51 @@ pub(super) fn get(path: &str) -> Result<(u16, Vec<u8>), String> {
     http::unix(SOCKET, "GET", path, ANSWER, LONGEST)
 }
 
+/// Has Docker remove something; gives the answer's status.
+pub(super) fn delete(path: &str, limit: Duration) -> Result<u16, String> {
+    http::unix(SOCKET, "DELETE", path, limit, LONGEST).map(|(status, _)| status)
+}
+
 pub(super) fn up_and_wait(file: &str, services: &[ServiceName]) -> Result<(), HostError> {
     let limit = DATA_WAIT_SECONDS.to_string();
     let args = ["up", "--detach", "--no-build", "--pull", "never", "--wait", "--wait-timeout", &limit];
     let limit = Duration::from_secs(u64::from(DATA_WAIT_SECONDS) + 60);
     compose(file).args(args).args(services.iter().map(ToString::to_string)).limit(limit).run().map(drop)
+}
+
+/// What a copy of a large database may take.
+const COPY: Duration = Duration::from_hours(2);
+
+/// Runs a command in a container that runs.
+pub(super) fn run_in(
+    container: &str,
+    command: &[String],
+    input: Option<File>,
+    output: Option<File>,
+) -> Result<(), HostError> {
+    let interactive: &[&str] = if input.is_some() { &["--interactive"] } else { &[] };
+    let program = docker(["exec"]).args(interactive.iter().copied()).args([container]);
+    program.args(command.iter().cloned()).limit(COPY).connect(input, output).run().map(drop)
+}
+
+/// What running containers mount and were made from (Docker Engine API, `ContainerList`).
+pub(super) fn in_use() -> Result<Vec<String>, HostError> {
+    let fail = |why: String| HostError::new("asking which containers run", why);
+    let (status, json) = get("/containers/json").map_err(fail)?;
+    parse_in_use(&json).filter(|_| status == 200).ok_or_else(|| fail(format!("Docker answers {status}")))
+}
+
+fn parse_in_use(json: &[u8]) -> Option<Vec<String>> {
+    let containers: Vec<Value> = serde_json::from_slice(json).ok()?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let mut used = Vec::new();
+    for container in &containers {
+        used.extend(text(container.get("Image")));
+        used.extend(text(container.pointer("/Labels/com.docker.compose.project.config_files")));
+        let mounts = container.get("Mounts").and_then(Value::as_array);
+        used.extend(mounts.into_iter().flatten().filter_map(|mount| text(mount.get("Source"))));
+    }
+    Some(used)
 }
 
 /// Under a name of its own, so that a second run beside one that outlived its command line is refused.
@@ -272,6 +312,14 @@ mod tests {
         assert!(state(true, "unhealthy").well().is_err());
         assert!(state(false, "healthy").well().unwrap_err().contains("exited"));
         assert!(parse_state("web-blue", b"{}").is_none());
+    }
+
+    #[test]
+    fn what_a_container_was_made_from_is_in_use() {
+        let json = br#"[{"Image":"bundle.local/redis:ab","Labels":{"com.docker.compose.project.config_files":"/s/data.yaml"},
+            "Mounts":[{"Type":"bind","Source":"/s/redis.conf"},{"Type":"tmpfs"}]}]"#;
+        assert_eq!(parse_in_use(json).unwrap(), ["bundle.local/redis:ab", "/s/data.yaml", "/s/redis.conf"]);
+        assert_eq!(parse_in_use(b"{}"), None);
     }
 
     #[test]

@@ -67,6 +67,44 @@ fn under_way(csv: &str, routes: &[RouteName], slot: Slot) -> u64 {
     servers.filter_map(|columns| columns.get(4)?.parse::<u64>().ok()).sum()
 }
 
+/// Where a new certificate is by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Clients meet it.
+    Now,
+    /// On the disk; HAProxy does not run, or does not know the name yet, and will read it when it does.
+    OnceItIsRead,
+}
+
+/// Has HAProxy show `pem` instead of what it has read from `path` (HAProxy management guide, section 9.3, `set ssl cert`),
+/// without a reload. `keep` puts it on the disk, after HAProxy has found it good and before anybody sees it.
+pub fn show_certificate(
+    path: &str,
+    pem: &str,
+    keep: impl FnOnce() -> Result<(), HostError>,
+) -> Result<Shown, HostError> {
+    let fail = |cause: &str| {
+        HostError::new(format!("having HAProxy show another `{path}`"), cause.trim().replace('\n', "; "))
+    };
+    let said = ask(&format!("set ssl cert {path} <<\n{pem}"));
+    let Some(said) = said.ok().filter(|said| !said.contains("not referenced by the configuration")) else {
+        // Nobody there, or nobody who knows the name.
+        return keep().map(|()| Shown::OnceItIsRead);
+    };
+    if !said.contains("Transaction") {
+        return Err(fail(&said));
+    }
+    if let Err(error) = keep() {
+        drop(ask(&format!("abort ssl cert {path}")));
+        return Err(error);
+    }
+    match ask(&format!("commit ssl cert {path}")) {
+        Ok(said) if said.contains("Success") => Ok(Shown::Now),
+        Ok(said) => Err(fail(&said)),
+        Err(error) => Err(fail(&error.to_string())),
+    }
+}
+
 fn ask(line: &str) -> std::io::Result<String> {
     let mut socket = UnixStream::connect(SOCKET)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;

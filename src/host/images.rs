@@ -3,20 +3,78 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::command::Program;
-use super::docker::{docker, get, sync_data_root};
+use super::docker::{delete, docker, get, sync_data_root};
 use crate::activate::HostError;
 use crate::bundle::{Blob, ImageFiles, ImagePin, Layout};
 use crate::model::json;
 
 /// What unpacking a large image may take on a small machine.
 const LOAD: Duration = Duration::from_mins(15);
+/// What removing the layers of one may take.
+const REMOVE: Duration = Duration::from_mins(2);
 /// The time of every entry of the archive; nobody looks at it.
 const MTIME: u64 = 0;
 
 pub(super) fn has(image: &ImagePin) -> bool {
     // Asked on the socket: on the way back every image is there, and requests wait for us.
     matches!(get(&format!("/images/{}/json", image.local)), Ok((200, _)))
+}
+
+/// What the local names begin with; images on their way in have another.
+const OURS: &str = "bundle.local/";
+const INCOMING: &str = "bundle.local/incoming:";
+
+/// An image as Docker lists it (Docker Engine API, `ImageList`).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+}
+
+fn listed() -> Result<Vec<Listed>, HostError> {
+    let fail = |why: String| HostError::new("listing images", why);
+    match get("/images/json").map_err(fail)? {
+        (200, json) => serde_json::from_slice(&json).map_err(|error| fail(error.to_string())),
+        (status, _) => Err(fail(format!("Docker answers {status}"))),
+    }
+}
+
+pub(super) fn ours() -> Result<Vec<String>, HostError> {
+    let tags = listed()?.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default());
+    let mut ours: Vec<_> = tags.filter(|tag| tag.starts_with(OURS) && !tag.starts_with(INCOMING)).collect();
+    ours.sort();
+    Ok(ours)
+}
+
+/// Takes the name that it was fetched by as well, unless somebody gave the image a name of their own.
+pub(super) fn remove(local: &str) -> Result<(), HostError> {
+    names(local, listed()?).iter().try_for_each(|name| match delete(&format!("/images/{name}"), REMOVE) {
+        Ok(200 | 404) => Ok(()),
+        Ok(409) => Err(HostError::new(format!("removing the image `{name}`"), "a container uses it")),
+        Ok(status) => {
+            Err(HostError::new(format!("removing the image `{name}`"), format!("Docker answers {status}")))
+        }
+        Err(why) => Err(HostError::new(format!("removing the image `{name}`"), why)),
+    })
+}
+
+fn names(local: &str, all: Vec<Listed>) -> Vec<String> {
+    let hex = local.rsplit(':').next().unwrap_or_default();
+    let mut names = vec![local.to_owned()];
+    for image in all {
+        let tags = image.repo_tags.unwrap_or_default();
+        if tags.iter().any(|tag| tag == local) && tags.iter().all(|tag| tag == local) {
+            let digests = image.repo_digests.unwrap_or_default();
+            names.extend(digests.into_iter().filter(|name| name.ends_with(&format!("@sha256:{hex}"))));
+        }
+    }
+    names
 }
 
 /// Has Docker load an image whose blobs have been verified, proves that it is that image, and gives it its local name.
@@ -84,4 +142,23 @@ fn header(size: u64) -> tar::Header {
     header.set_mtime(MTIME);
     header.set_entry_type(tar::EntryType::Regular);
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_loses_our_names_and_no_other() {
+        let all = |tags: &str| -> Vec<Listed> {
+            let json = format!(
+                r#"[{{"RepoTags":[{tags}],"RepoDigests":["ghcr.io/a/web@sha256:ab","ghcr.io/a/web@sha256:cd"]}},
+                    {{"RepoTags":null,"RepoDigests":["x@sha256:ab"]}}]"#
+            );
+            serde_json::from_str(&json).unwrap()
+        };
+        let ours = "bundle.local/web:ab";
+        assert_eq!(names(ours, all(&format!("\"{ours}\""))), [ours, "ghcr.io/a/web@sha256:ab"]);
+        assert_eq!(names(ours, all(&format!("\"{ours}\",\"mine:1\""))), [ours]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The real machine: Docker, systemd, HAProxy, the clock. One file per program that is talked to.
 #![expect(clippy::disallowed_methods, reason = "running programs is this module's job")]
 
+mod acme;
 mod command;
 mod docker;
 mod haproxy;
@@ -10,8 +11,11 @@ mod offline;
 mod systemd;
 mod tls;
 
+pub use acme::Order;
+pub use haproxy::{Shown, show_certificate};
 pub use offline::Offline;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -56,6 +60,10 @@ impl Host for Droplet {
             }
             Effect::Stop { containers } => docker::stop(containers),
             Effect::KeepRunning { containers, keep } => docker::keep_running(containers, *keep),
+            Effect::UnitsAhead { files, start } => {
+                let files: Vec<_> = files.iter().map(|path| self.store.join(path.to_string())).collect();
+                systemd::units_ahead(&files, start)
+            }
             Effect::DaemonReload => systemd::daemon_reload(),
             Effect::Unit { verb, unit } => systemd::unit(*verb, unit),
             Effect::Route { routes, to } => haproxy::route(routes, *to),
@@ -85,6 +93,28 @@ impl Host for Droplet {
 
     fn load_image(&mut self, image: &ImagePin, files: &ImageFiles, layout: &Layout) -> Result<(), HostError> {
         images::load(image, files, layout)
+    }
+
+    fn local_images(&mut self) -> Result<Vec<String>, HostError> {
+        images::ours()
+    }
+
+    fn remove_image(&mut self, local: &str) -> Result<(), HostError> {
+        images::remove(local)
+    }
+
+    fn in_use(&mut self) -> Result<Vec<String>, HostError> {
+        docker::in_use()
+    }
+
+    fn run_in(
+        &mut self,
+        container: &str,
+        command: &[String],
+        input: Option<File>,
+        output: Option<File>,
+    ) -> Result<(), HostError> {
+        docker::run_in(container, command, input, output)
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<(), String> {

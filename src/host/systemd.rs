@@ -1,18 +1,51 @@
 //! systemd, through `systemctl` and `systemd-run`.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::command::Program;
 use crate::activate::{HostError, UnitVerb};
-use crate::model::{PROGRAM, UnitName};
+use crate::model::{PROGRAM, StorePath, UnitName};
 
 fn systemctl<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Program {
     // The default job timeout of systemd is 90 s.
     Program::new("systemctl").args(args).limit(Duration::from_mins(2))
 }
 
+/// Units that only this boot has; what stands in `/etc` comes before them (systemd.unit(5), "Unit File Load Path").
+const RUNTIME_UNITS: &str = "/run/systemd/system";
+
+/// Links the files where PID 1 looks for units that do not outlast a boot, and starts some of them.
+pub(super) fn units_ahead(files: &[PathBuf], start: &[UnitName]) -> Result<(), HostError> {
+    for file in files {
+        let Some(name) = file.file_name() else { continue };
+        let link = Path::new(RUNTIME_UNITS).join(name);
+        let fail =
+            |error: io::Error| HostError::new(format!("linking `{}`", link.display()), error.to_string());
+        fs::create_dir_all(RUNTIME_UNITS).map_err(fail)?;
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => symlink(file, &link).map_err(fail)?,
+        }
+    }
+    systemctl(["daemon-reload"]).run()?;
+    start.iter().try_for_each(|name| unit(UnitVerb::Start, name))
+}
+
+/// What was linked ahead stands in `/etc` now, or is no longer wanted.
 pub(super) fn daemon_reload() -> Result<(), HostError> {
+    let ours = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(StorePath::STORE));
+    for entry in fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten() {
+        let link = entry.path();
+        if ours(&link) {
+            fs::remove_file(&link).map_err(|error| {
+                HostError::new(format!("removing `{}`", link.display()), error.to_string())
+            })?;
+        }
+    }
     systemctl(["daemon-reload"]).run().map(drop)
 }
 

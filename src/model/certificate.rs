@@ -67,6 +67,11 @@ impl Certificate {
         })
     }
 
+    /// How long it lasts from its first second to its last.
+    pub fn life(&self) -> i64 {
+        i64::try_from(self.not_after.saturating_sub(self.not_before)).unwrap_or(i64::MAX)
+    }
+
     /// Whole days until it ends, at `now` in seconds since 1970; below 0 if it has ended.
     pub fn days_left(&self, now: u64) -> i64 {
         let days = |seconds: u64| i64::try_from(seconds / DAY).unwrap_or(i64::MAX);

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SecretName, Slot, StorePath, TreePath, UnitName};
+use super::{SecretName, ServiceName, Slot, StorePath, TreePath, UnitName};
 
 /// The views that an entry stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Unit {
     pub wanted_by: Vec<UnitName>,
     /// Whether a switch starts it when it is new, and restarts it when its file changed.
     pub start: bool,
+    /// Whether systemd must know it before any container starts: a slice that they run in, a volume that they use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ahead: bool,
 }
 
 /// A unit of the distribution that one of ours replaces: it is masked.
@@ -65,6 +68,20 @@ pub struct Mask {
     /// Whether it is stopped when it is masked. `nftables.service` is not: it would flush every ruleset on its way out,
     /// Docker's too.
     pub stop: bool,
+}
+
+/// A copy of a service's data that the machine makes and keeps for a while. Both commands run in the service's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dump {
+    /// The service; the file is named after it.
+    pub service: ServiceName,
+    /// Writes the copy to its standard output.
+    pub write: Vec<String>,
+    /// Reads it from its standard input and ends with 0 if it is whole.
+    pub check: Vec<String>,
+    /// How the file's name ends, without the dot.
+    pub suffix: String,
 }
 
 /// A file that is written into the secrets' ramfs on the machine.

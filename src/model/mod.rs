@@ -14,7 +14,7 @@ pub mod template;
 
 pub use certificate::{Certificate, ParseCertificateError};
 pub use contract::{
-    Check, Generator, Mask, OnChange, PROGRAM, REGISTRY_LOGINS, SecretFile, SecretOrigin, SecretSource,
+    Check, Dump, Generator, Mask, OnChange, PROGRAM, REGISTRY_LOGINS, SecretFile, SecretOrigin, SecretSource,
     Slots, Unit, User,
 };
 pub use digest::{Digest, ParseDigestError};

@@ -1,9 +1,10 @@
 //! Names that end up in paths, container names and commands: checked once, then trusted.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A text that is not a name.
@@ -19,6 +20,11 @@ const PLAIN: &str = "a name starts with a lower-case letter or a digit, goes on 
                      and has at most 63 characters";
 const UNIT: &str = "a unit name has letters, digits and `:_.@-`, a type such as `.service`, and at most 255 characters \
                     (systemd.unit(5))";
+
+/// The same rules for a JSON schema.
+const PLAIN_PATTERN: &str = "^[a-z0-9][a-z0-9_.-]{0,62}$";
+const UNIT_PATTERN: &str =
+    r"^[A-Za-z0-9:_@][A-Za-z0-9:_.@-]*\.(service|timer|mount|socket|target|slice|path)$";
 
 fn is_plain(text: &str) -> bool {
     let mut bytes = text.bytes();
@@ -38,7 +44,7 @@ fn is_unit(text: &str) -> bool {
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident, $what:literal, $is:ident, $rule:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $what:literal, $is:ident, $rule:ident, $pattern:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -83,6 +89,20 @@ macro_rules! names {
             }
         }
 
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -93,19 +113,19 @@ macro_rules! names {
 
 names! {
     /// The name of a profile: the stem of its file.
-    ProfileName, "profile name", is_plain, PLAIN;
+    ProfileName, "profile name", is_plain, PLAIN, PLAIN_PATTERN;
     /// The name of a Compose service.
-    ServiceName, "service name", is_plain, PLAIN;
+    ServiceName, "service name", is_plain, PLAIN, PLAIN_PATTERN;
     /// The name of a secret. Never its value.
-    SecretName, "secret name", is_plain, PLAIN;
+    SecretName, "secret name", is_plain, PLAIN, PLAIN_PATTERN;
     /// The name of an HTTP route; HAProxy's backend is called so.
-    RouteName, "route name", is_plain, PLAIN;
+    RouteName, "route name", is_plain, PLAIN, PLAIN_PATTERN;
     /// The last part of an image's repository, under which it stands locally as `bundle.local/NAME`.
-    ImageName, "image name", is_plain, PLAIN;
+    ImageName, "image name", is_plain, PLAIN, PLAIN_PATTERN;
     /// The name of a Docker network.
-    NetworkName, "network name", is_plain, PLAIN;
+    NetworkName, "network name", is_plain, PLAIN, PLAIN_PATTERN;
     /// The name of a systemd unit (systemd.unit(5)).
-    UnitName, "unit name", is_unit, UNIT;
+    UnitName, "unit name", is_unit, UNIT, UNIT_PATTERN;
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 
 use super::compose_keys::{HEALTHCHECK, Shape};
+use super::compose_list;
 use super::diagnostics::Diagnostics;
-use super::read::{Fields, as_integer, as_string, as_table, parse, wrong_type};
+use super::read::{Fields, as_integer, as_string, as_table, parse, unknown, wrong_type};
 use super::source::{Span, Value};
 use super::units::{Bytes, Duration};
 
@@ -26,6 +27,14 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
             }
             good.then(|| (*number.get_ref()).into())
         }
+        Shape::Range(least, most) => {
+            let number = as_integer(faults, what, value)?;
+            let good = (least..=most).contains(number.get_ref());
+            if !good {
+                faults.error(number.span(), format!("{what} must be between {least} and {most}"));
+            }
+            good.then(|| (*number.get_ref()).into())
+        }
         Shape::Decimal => decimal(faults, what, value),
         Shape::Size => sized(faults, what, value),
         Shape::Time => {
@@ -37,6 +46,11 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
         }
         Shape::Text | Shape::Path | Shape::Signal => text(faults, what, value, shape),
         Shape::Strings => strings(faults, what, value, Shape::Text),
+        Shape::Scalars => compose_list::scalars(faults, what, value),
+        Shape::Addresses => compose_list::addresses(faults, what, value),
+        Shape::ExtraHosts => compose_list::extra_hosts(faults, what, value),
+        Shape::Capabilities => compose_list::capabilities(faults, what, value),
+        Shape::Devices => compose_list::devices(faults, what, value),
         Shape::Words | Shape::Tmpfs if value.get_ref().is_array() => {
             strings(faults, what, value, if shape == Shape::Tmpfs { Shape::Path } else { Shape::Text })
         }
@@ -45,20 +59,27 @@ pub(crate) fn shaped(faults: &mut Diagnostics, what: &str, value: &Value<'_>, sh
         }
         Shape::Words => text(faults, what, value, Shape::Text),
         Shape::Tmpfs => text(faults, what, value, Shape::Path),
-        Shape::Pairs => pairs(faults, what, value).map(|pairs| {
-            Json::Object(pairs.into_iter().map(|(key, _, value)| (key, value.into())).collect())
-        }),
+        Shape::Pairs => pairs(faults, what, value).map(object),
+        Shape::Sysctls => {
+            let pairs = pairs(faults, what, value)?;
+            compose_list::own_namespace(faults, what, &pairs);
+            Some(object(pairs))
+        }
         Shape::Healthcheck => healthcheck(faults, what, value),
         Shape::Ulimits => ulimits(faults, what, value),
     }
 }
 
-fn wrong<T>(faults: &mut Diagnostics, what: &str, value: &Value<'_>, expected: &str) -> Option<T> {
+fn object(pairs: Vec<(String, Span, String)>) -> Json {
+    Json::Object(pairs.into_iter().map(|(key, _, value)| (key, value.into())).collect())
+}
+
+pub(super) fn wrong<T>(faults: &mut Diagnostics, what: &str, value: &Value<'_>, expected: &str) -> Option<T> {
     wrong_type(faults, what, value, expected);
     None
 }
 
-fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
+pub(super) fn text(faults: &mut Diagnostics, what: &str, value: &Value<'_>, shape: Shape) -> Option<Json> {
     let text = as_string(faults, what, value)?;
     let good = match shape {
         Shape::Path => {
@@ -191,7 +212,7 @@ fn healthcheck(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Optio
     let table = as_table(faults, what, value)?;
     let mut fields = Fields::new(what, table, faults);
     let mut object = Map::new();
-    for &(key, shape) in HEALTHCHECK {
+    for &(key, shape, _) in HEALTHCHECK {
         let Some(value) = fields.get(key) else { continue };
         let name = fields.name_of(key);
         let json = shaped(fields.faults, &name, value, shape);
@@ -212,11 +233,35 @@ fn healthcheck(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Optio
     Some(Json::Object(object))
 }
 
+/// The names of limits (docker/go-units, `ulimit.go`; getrlimit(2)).
+const LIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Json> {
     let table = as_table(faults, what, value)?;
     let mut object = Map::new();
     for (key, value) in table {
         let name = format!("{}.{}`", what.trim_end_matches('`'), key.get_ref());
+        if !LIMITS.contains(&&**key.get_ref()) {
+            let message = format!("unknown limit `{}` in {what}", key.get_ref());
+            unknown(faults, key.span(), &message, key.get_ref(), &LIMITS.into());
+            continue;
+        }
         let limit = match value.get_ref() {
             DeValue::Table(pair) => {
                 let mut fields = Fields::new(name, pair, faults);
@@ -228,6 +273,13 @@ fn ulimits(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<Js
                     );
                 }
                 fields.finish();
+                let limit = |key: &str| limits.get(key).and_then(Json::as_i64);
+                if let (Some(soft), Some(hard)) = (limit("soft"), limit("hard"))
+                    && hard >= 0
+                    && !(0..=hard).contains(&soft)
+                {
+                    faults.error(value.span(), format!("{what} has a soft limit above the hard one"));
+                }
                 Some(Json::Object(limits))
             }
             _ => shaped(faults, &name, value, Shape::Number(-1)),

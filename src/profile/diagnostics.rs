@@ -1,5 +1,6 @@
 //! Everything that is wrong with a profile, said at once: file, line, caret, and what to do.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -8,10 +9,12 @@ use annotate_snippets::{
 };
 use serde::Serialize;
 
+use super::merge::ways;
 use super::source::{Source, Sources, Span};
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing can be built.
     Error,
@@ -39,11 +42,48 @@ pub struct Diagnostic {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The file, as it was given.
+    #[serde(rename = "file")]
     pub path: String,
     /// The line, from 1; `None` if the finding is about the file as a whole.
     pub line: Option<usize>,
     /// The column in characters, from 1.
     pub column: Option<usize>,
+}
+
+/// A finding as data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The lint that found it, if one did: what a profile may `allow`.
+    pub lint: Option<&'static str>,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where it begins.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The line in which it ends, from 1.
+    pub end_line: Option<usize>,
+    /// The column behind its end, from 1.
+    pub end_column: Option<usize>,
+    /// What is said at the place itself.
+    pub label: Option<String>,
+    /// The files by which the one came in that it is in: the profile first, that one last; of the lock only itself.
+    pub way: Vec<String>,
+    /// Other places that explain it.
+    pub also: Vec<Also>,
+    /// What to do about it.
+    pub help: Vec<String>,
+}
+
+/// A place that explains a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Also {
+    /// Where it begins.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What it has to do with the finding.
+    pub label: String,
 }
 
 /// In characters.
@@ -220,18 +260,9 @@ impl Diagnostics {
     /// Where a finding of these points to.
     pub fn place(&self, item: &Diagnostic) -> Option<Place> {
         if let Some(path) = &item.file {
-            return Some(Place { path: path.clone(), line: None, column: None });
+            return Some(Place::of_file(path));
         }
-        let (span, _) = item.labels.first()?;
-        let source = self.sources.at(span.start)?;
-        let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
-        let before = &source.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |line| line + 1);
-        Some(Place {
-            path: source.path.clone(),
-            line: Some(before.matches('\n').count() + 1),
-            column: Some(before[line_start..].chars().count() + 1),
-        })
+        place_of(&self.sources, &item.labels.first()?.0)
     }
 
     /// The text for people, an empty line between two findings. Without `colour` it is plain ASCII around the
@@ -239,13 +270,15 @@ impl Diagnostics {
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let ways = self.ways();
         let mut items: Vec<&Diagnostic> = self.iter().collect();
         let more = items.len().saturating_sub(MOST_SHOWN);
         if more > 0 {
             items.sort_by_key(|item| item.severity);
             items.truncate(MOST_SHOWN);
         }
-        let mut texts: Vec<String> = items.into_iter().map(|item| self.render_one(&renderer, item)).collect();
+        let mut texts: Vec<String> =
+            items.into_iter().map(|item| self.render_one(&renderer, item, &ways)).collect();
         if more > 0 {
             texts.push(format!("and {more} more like these"));
         }
@@ -256,7 +289,12 @@ impl Diagnostics {
         all
     }
 
-    fn render_one(&self, renderer: &Renderer, item: &Diagnostic) -> String {
+    fn render_one(
+        &self,
+        renderer: &Renderer,
+        item: &Diagnostic,
+        ways: &BTreeMap<String, Vec<String>>,
+    ) -> String {
         let level = match item.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -275,6 +313,9 @@ impl Diagnostics {
             }
             elements.push(origin.into());
         }
+        if let Some(from) = self.layer(item, ways) {
+            elements.push(Level::NOTE.message(printable(&from)).into());
+        }
         elements.extend(item.help.iter().map(|text| Level::HELP.message(printable(text)).into()));
         let group = if elements.is_empty() { Group::with_title(title) } else { title.elements(elements) };
         let text = renderer.render(&[group]);
@@ -283,6 +324,67 @@ impl Diagnostics {
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 
+    /// The file that a finding is in, if it came in by `extends`, and how it did.
+    fn layer(&self, item: &Diagnostic, ways: &BTreeMap<String, Vec<String>>) -> Option<String> {
+        let (file, above) = ways.get(self.file(item)?)?.split_last()?;
+        let (profile, between) = above.split_first()?;
+        let mut text = format!("this is in `{file}`, which `{profile}` extends");
+        for (nth, file) in between.iter().enumerate() {
+            let lead = if nth == 0 { "by way of" } else { "and" };
+            text = format!("{text} {lead} `{file}`");
+        }
+        Some(text)
+    }
+
+    /// The file that a finding is in.
+    fn file<'d>(&'d self, item: &'d Diagnostic) -> Option<&'d str> {
+        match (&item.file, item.labels.first()) {
+            (Some(file), _) => Some(file),
+            (None, Some((span, _))) => self.sources.at(span.start).map(|source| source.path.as_str()),
+            (None, None) => None,
+        }
+    }
+
+    /// The files by which each came in, if a finding is in another one than the profile itself: it takes reading them.
+    fn ways(&self) -> BTreeMap<String, Vec<String>> {
+        let elsewhere = self.items.iter().any(|item| self.file(item) != Some(self.sources.root()));
+        if elsewhere { ways(&self.sources) } else { BTreeMap::new() }
+    }
+
+    /// The findings as data, for programs.
+    pub fn findings(&self) -> Vec<Finding> {
+        let ways = self.ways();
+        self.iter()
+            .map(|item| {
+                let place = self.place(item).unwrap_or_else(|| Place::of_file(self.sources.root()));
+                let end =
+                    item.labels.first().and_then(|(span, _)| place_of(&self.sources, &(span.end..span.end)));
+                let (main, others) = item
+                    .labels
+                    .split_first()
+                    .map_or((None, [].as_slice()), |(main, others)| (Some(main), others));
+                let also = others.iter().filter_map(|(span, text)| {
+                    Some(Also { place: place_of(&self.sources, span)?, label: text.clone() })
+                });
+                Finding {
+                    severity: item.severity,
+                    lint: item.lint,
+                    message: item.message.clone(),
+                    end_line: end.as_ref().and_then(|end| end.line),
+                    end_column: end.as_ref().and_then(|end| end.column),
+                    place,
+                    label: main.map(|(_, text)| text.clone()).filter(|text| !text.is_empty()),
+                    way: self.file(item).map_or_else(Vec::new, |file| {
+                        ways.get(file).cloned().unwrap_or_else(|| vec![file.to_owned()])
+                    }),
+                    also: also.collect(),
+                    help: item.help.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// One excerpt for each file, the main label's first.
     /// One excerpt for each file, the main label's first. None at all if a line is without end: the place says enough.
     fn snippets<'d>(&'d self, item: &'d Diagnostic) -> Vec<Snippet<'d, annotate_snippets::Annotation<'d>>> {
         let mut files: Vec<(&'d Source, Labels<'d>)> = Vec::new();
@@ -333,6 +435,26 @@ fn printable(text: &str) -> String {
     match text.char_indices().nth(LONGEST_TEXT) {
         Some((end, _)) => normalize_untrusted_str(&text[..end]) + " …",
         None => normalize_untrusted_str(text),
+    }
+}
+
+/// Where a span begins.
+pub(crate) fn place_of(sources: &Sources, span: &Span) -> Option<Place> {
+    let source = sources.at(span.start)?;
+    let at = boundaries(&source.text, span.start - source.start, usize::MAX).start;
+    let before = &source.text[..at];
+    let line_start = before.rfind('\n').map_or(0, |line| line + 1);
+    Some(Place {
+        path: source.path.clone(),
+        line: Some(before.matches('\n').count() + 1),
+        column: Some(before[line_start..].chars().count() + 1),
+    })
+}
+
+impl Place {
+    /// A file as a whole.
+    pub(crate) fn of_file(path: &str) -> Self {
+        Self { path: path.to_owned(), line: None, column: None }
     }
 }
 

@@ -48,15 +48,28 @@ struct PlacedHosts {
 }
 
 impl Lock {
-    /// Reads the lock among the sources. One that is not there is empty.
-    pub fn parse(sources: &Sources) -> Self {
-        let mut lock = Self {
+    fn empty(sources: &Sources) -> Self {
+        Self {
             faults: Diagnostics::new(sources),
             missing: false,
             images: BTreeMap::new(),
             hosts: BTreeMap::new(),
             activator: None,
-        };
+        }
+    }
+
+    /// Reads the lock's table.
+    pub(crate) fn of_table(sources: &Sources, table: &Table<'_>) -> Self {
+        let mut lock = Self::empty(sources);
+        let mut faults = Diagnostics::new(sources);
+        lock.read(&sources.lock_path(), table, &mut faults);
+        lock.faults = faults;
+        lock
+    }
+
+    /// Reads the lock among the sources. One that is not there is empty.
+    pub fn parse(sources: &Sources) -> Self {
+        let mut lock = Self::empty(sources);
         let path = sources.lock_path();
         let Some(source) = sources.source(&path) else {
             lock.missing = true;
@@ -71,12 +84,7 @@ impl Lock {
         for (span, message) in &errors {
             lock.faults.error(span.clone(), message.as_str());
         }
-        if errors.is_empty() {
-            let mut faults = Diagnostics::new(sources);
-            lock.read(&path, &table, &mut faults);
-            lock.faults = faults;
-        }
-        lock
+        if errors.is_empty() { Self::of_table(sources, &table) } else { lock }
     }
 
     fn read(&mut self, path: &str, table: &Table<'_>, faults: &mut Diagnostics) {

@@ -1,5 +1,7 @@
 //! Sources → one table. A file is laid over what it `extends`: tables merge, everything else replaces.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -26,6 +28,25 @@ pub(crate) fn merge(sources: &Sources) -> Result<Table<'_>, Diagnostics> {
 pub(crate) fn parents(source: &Source) -> Vec<String> {
     let (table, _) = source.parse();
     extends(&table, &mut |_| ()).iter().map(|parent| resolve_path(&source.path, parent.get_ref())).collect()
+}
+
+/// The files by which each came in: the profile first, the file itself last. The shortest way: a file may come in by
+/// several.
+pub(crate) fn ways(sources: &Sources) -> BTreeMap<String, Vec<String>> {
+    let root = sources.root().to_owned();
+    let mut ways = BTreeMap::from([(root.clone(), vec![root.clone()])]);
+    let mut next = VecDeque::from([root]);
+    while let Some(file) = next.pop_front() {
+        let Some(source) = sources.source(&file) else { continue };
+        for parent in parents(source) {
+            if !ways.contains_key(&parent) {
+                let way = [ways[&file].clone(), vec![parent.clone()]].concat();
+                ways.insert(parent.clone(), way);
+                next.push_back(parent);
+            }
+        }
+    }
+    ways
 }
 
 /// The value of `extends`, which may be a string or a list of strings; what is neither goes to `wrong`.

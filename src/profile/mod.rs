@@ -5,7 +5,9 @@
 
 mod checks;
 mod compose_keys;
+mod compose_list;
 mod compose_value;
+pub mod describe;
 mod diagnostics;
 mod droplet;
 mod env_files;
@@ -22,8 +24,9 @@ mod sections;
 mod service;
 mod source;
 mod units;
+mod why;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
+pub use diagnostics::{Also, Diagnostic, Diagnostics, Finding, Place, Severity};
 pub use lints::{Lint, lints};
 pub use load::load;
 pub use lock::{Lock, Pin};
@@ -31,3 +34,4 @@ pub use resolve::{Resolved, check, resolve};
 pub use schema::Profile;
 pub use source::{Sources, Span};
 pub use units::{Bytes, Duration, ImageReference, ParseBytesError, ParseDurationError, ParseImageError};
+pub use why::{Decides, Line, Why, WhyError, why};

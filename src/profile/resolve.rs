@@ -18,7 +18,7 @@ use super::merge::merge;
 use super::schema::Profile;
 use super::sections;
 use super::service;
-use super::source::Sources;
+use super::source::{Sources, Table};
 use super::units::ImageReference;
 
 /// A profile with nothing left open, and the artifact kinds that render it.
@@ -67,13 +67,21 @@ pub fn check(sources: &Sources, kinds: &'static [crate::artifacts::Kind]) -> Res
 
 /// Resolves a profile, or says everything that is wrong with it and with the lock.
 pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> {
+    resolve_table(profile, lock, &merge(profile.sources())?)
+}
+
+/// The same, for a profile that was read from `table`.
+pub(crate) fn resolve_table(
+    profile: &Profile,
+    lock: &Lock,
+    table: &Table<'_>,
+) -> Result<Resolved, Diagnostics> {
     let mut faults = profile.faults().clone();
     faults.extend(lock.faults().clone());
     checks::check(profile, &mut faults);
     let mut placeholders = Placeholders::default();
     let services = services(profile, lock, &mut placeholders, &mut faults);
-    let table = merge(profile.sources())?;
-    let seen = Seen { profile, table: &table, placeholders: &placeholders.places };
+    let seen = Seen { profile, table, placeholders: &placeholders.places };
     lints::look(&seen, &mut faults);
     let mut faults = faults.into_warnings()?;
     let Some(spec) = spec(profile, lock, services) else {
@@ -81,10 +89,10 @@ pub fn resolve(profile: &Profile, lock: &Lock) -> Result<Resolved, Diagnostics> 
         faults.error_in(profile.sources().root(), "the profile is incomplete");
         return Err(faults);
     };
-    let sections = sections::read(profile.kinds, &table, &mut faults);
+    let sections = sections::read(profile.kinds, table, &mut faults);
     for section in &sections {
         for problem in section.artifact.check(&spec) {
-            sections::report(section, problem, &table, &mut faults);
+            sections::report(section, problem, table, &mut faults);
         }
     }
     let warnings = faults.into_warnings()?;

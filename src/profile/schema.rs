@@ -74,17 +74,24 @@ pub(crate) struct Secret {
 impl Profile {
     /// Merges and reads a profile. An error means that there is nothing to read: a file is missing or is not TOML.
     pub fn parse(sources: &Sources, kinds: &'static [Kind]) -> Result<Self, Diagnostics> {
-        let table = merge(sources)?;
+        Ok(Self::of_table(sources, kinds, &merge(sources)?))
+    }
+
+    /// Reads the merged table.
+    pub(crate) fn of_table(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>) -> Self {
         let mut faults = Diagnostics::new(sources);
-        let mut profile = Self::read(sources, kinds, &table, &mut faults);
-        sections::read(kinds, &table, &mut faults);
+        let mut profile = Self::read(sources, kinds, table, &mut faults);
+        sections::read(kinds, table, &mut faults);
         profile.faults = faults;
-        Ok(profile)
+        profile
     }
 
     fn read(sources: &Sources, kinds: &'static [Kind], table: &Table<'_>, faults: &mut Diagnostics) -> Self {
-        let name = profile_name(sources, faults);
         let mut top = Fields::new("the profile", table, faults);
+        let name = match top.get("name") {
+            Some(_) => top.parsed("name").map(Spanned::into_inner),
+            None => profile_name(sources, top.faults),
+        };
         for (key, example) in [
             ("environment", "`environment = \"production\"`"),
             ("domain", "`domain = \"bot.example.com\"`"),
@@ -220,7 +227,9 @@ fn profile_name(sources: &Sources, faults: &mut Diagnostics) -> Option<ProfileNa
     match file.strip_suffix(".toml").unwrap_or(file).parse() {
         Ok(name) => Some(name),
         Err(error) => {
-            faults.error_in(sources.root(), format!("{error}")).help("a profile is named after its file");
+            faults
+                .error_in(sources.root(), format!("{error}"))
+                .help("a profile is named after its file, unless it has a `name = \"…\"`");
             None
         }
     }
@@ -302,7 +311,7 @@ fn route(
         None => domain.to_owned(),
     };
     let path = match path {
-        Some(text) => route_path(faults, text)?,
+        Some(text) => route_path(faults, &text)?,
         None => "/".to_owned(),
     };
     let service = service?;
@@ -313,7 +322,7 @@ fn route(
 }
 
 /// The path below which a route gets requests, in whole segments and without a slash at the end.
-fn route_path(faults: &mut Diagnostics, path: Spanned<String>) -> Option<String> {
+fn route_path(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<String> {
     let text = path.get_ref();
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     // The characters of RFC 3986 that stand for themselves in a path, without those that a configuration file would

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use crate::model::{SecretName, ServiceName, User};
 use crate::spec::Volume;
 
-use super::compose_keys::{CARRIED, MODELLED, carried, refused};
+use super::compose_keys::{carried_keys, is_carried, refusal, shapes};
 use super::compose_value::{bytes, pairs, shaped, spelled, untouched};
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_array, as_string, as_table, key_text, parse, unknown, wrong_type};
@@ -40,7 +40,7 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
     let mut fields = Fields::new(format!("`services.{}`", key_text(name)), table, faults);
     fields.require("image", Some(span.clone()), "`image = \"NAME:TAG\"`");
     let mut compose = Map::new();
-    for &(key, shape) in MODELLED {
+    for (key, shape) in shapes() {
         let Some(value) = fields.get(key) else { continue };
         let what = fields.name_of(key);
         compose.extend(shaped(fields.faults, &what, value, shape).map(|json| (key.to_owned(), json)));
@@ -70,19 +70,21 @@ fn rest(name: &str, table: &Table<'_>, fields: Fields<'_, '_>, compose: &mut Map
     let mut others: Vec<&str> = Vec::new();
     for (key, value) in table {
         let text: &str = key.get_ref();
-        if let Some(hint) = refused(text) {
+        if let Some(hint) = refusal(text) {
             fields
                 .faults
                 .error(key.span(), format!("`{text}` is not the profile's to say"))
                 .label(format!("in service `{name}`"))
                 .help(hint);
             others.push(text);
-        } else if carried(text) {
+        } else if is_carried(text) {
             compose.extend(untouched(fields.faults, value).map(|json| (text.to_owned(), json)));
             others.push(text);
         }
     }
-    others.extend(CARRIED);
+    for key in carried_keys() {
+        others.push(key);
+    }
     fields.finish_with("key", &others);
 }
 

@@ -1,9 +1,9 @@
-//! Certificates, outside every generation: going back must not bring back one that has expired. Until there is a real
-//! one, a self-signed placeholder serves, because HAProxy does not start without.
+//! Certificates, outside every generation: going back must not bring back one that has expired. Each host name has one in
+//! `certs/NAME.pem`. Until there is a real one, a self-signed placeholder serves, because HAProxy does not start without.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -13,8 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use super::{Doing, Store, StoreError, durable};
 use crate::model::Certificate;
 
-/// The placeholder's file in the directory of certificates.
-pub const PLACEHOLDER: &str = "placeholder.pem";
+/// By whom a placeholder says that it was issued, itself.
+const PLACEHOLDER: &str = "bundle placeholder";
 
 const DAY: u64 = 24 * 60 * 60;
 /// How long a placeholder lasts.
@@ -38,9 +38,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Whether it is the placeholder.
+    /// Whether it is a placeholder that we made.
     pub fn is_placeholder(&self) -> bool {
-        self.file == PLACEHOLDER
+        let ours = |certificate: &Certificate| {
+            certificate.self_signed && certificate.issuer == format!("CN={PLACEHOLDER}")
+        };
+        self.certificate.as_ref().is_ok_and(ours)
+    }
+
+    /// The host name that it is kept for.
+    pub fn host(&self) -> &str {
+        self.file.strip_suffix(".pem").unwrap_or(&self.file)
     }
 
     /// Whether it is one for `domain` that has neither ended nor is about to, at `now` in seconds since 1970.
@@ -55,10 +63,10 @@ impl Kept {
 }
 
 impl Store {
-    /// What lies in the directory of certificates, in the order in which HAProxy loads it: by name.
+    /// What lies in the directory of certificates, in the order of names.
     pub fn certificates(&self) -> Result<Vec<Kept>, StoreError> {
         let directory = self.at("certs");
-        let group = self.group("haproxy")?;
+        let reader = self.haproxy()?;
         let mut kept = Vec::new();
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
@@ -66,73 +74,109 @@ impl Store {
         };
         for entry in entries {
             let path = entry.doing("listing", &directory)?.path();
-            if path.extension().is_none_or(|extension| extension != "pem") {
-                continue;
+            if path.extension().is_some_and(|extension| extension == "pem") {
+                kept.push(look(&path, reader));
             }
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            // One odd file is said, and is no reason to be blind or to stay where one is.
-            let about = match fs::metadata(&path) {
-                Ok(about) => about,
-                Err(error) => {
-                    kept.push(Kept { file, certificate: Err(error.to_string()), readable: false });
-                    continue;
-                }
-            };
-            // A machine without that group has no HAProxy that could be kept out.
-            let readable = match group {
-                Some(gid) if about.gid() == gid => about.mode() & 0o040 != 0,
-                Some(_) => about.mode() & 0o004 != 0,
-                None => true,
-            };
-            kept.push(Kept {
-                file,
-                certificate: first(&path).unwrap_or_else(|error| Err(error.to_string())),
-                readable,
-            });
         }
         kept.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(kept)
     }
 
-    /// Makes the placeholder for `domain`, unless there is a certificate. One for another domain, or near its end, is
-    /// replaced. `now` is in seconds since 1970. Readable for HAProxy's group and nobody else.
-    pub fn ensure_certificate(&self, domain: &str, now: u64) -> Result<(), StoreError> {
-        let directory = self.at("certs");
-        let group = self.group("haproxy")?;
-        if let (Some(gid), true) = (group, rustix::process::geteuid().is_root()) {
-            chown(&directory, None, Some(gid)).doing("changing the group of", &directory)?;
-        }
-        let kept = self.certificates()?;
-        // What somebody else put there is theirs to renew.
-        if kept.iter().any(|kept| !kept.is_placeholder() || kept.will_do(domain, now)) {
-            return Ok(());
-        }
-        let path = directory.join(PLACEHOLDER);
-        let pem = placeholder(domain, now)
-            .map_err(|error| StoreError::damaged(&path, format!("no placeholder for `{domain}`: {error}")))?;
+    /// The certificate of one host name, if a file is there.
+    pub fn certificate(&self, host: &str) -> Result<Option<Kept>, StoreError> {
+        let path = self.certificate_path(host);
+        let there = path.try_exists().doing("looking for", &path)?;
+        Ok(there.then_some(look(&path, self.haproxy()?)))
+    }
+
+    /// Where the certificate of a host name lies, with its key.
+    pub fn certificate_path(&self, host: &str) -> PathBuf {
+        self.at("certs").join(format!("{host}.pem"))
+    }
+
+    /// Replaces a host name's certificate and key, at once or not at all.
+    pub fn put_certificate(&self, host: &str, pem: &str) -> Result<(), StoreError> {
+        let path = self.certificate_path(host);
         let beside = durable::beside(&path);
         durable::write_new(&beside, pem.as_bytes(), 0o640)?;
-        if let (Some(gid), true) = (group, rustix::process::geteuid().is_root()) {
+        if let (Some(Account { gid, .. }), true) = (self.haproxy()?, rustix::process::geteuid().is_root()) {
             chown(&beside, None, Some(gid)).doing("changing the group of", &beside)?;
         }
         fs::rename(&beside, &path).doing("replacing", &path)?;
-        durable::sync_dir(&directory)
+        durable::sync_dir(durable::parent(&path))
     }
 
-    /// A group's number, from the machine's own `/etc/group`.
-    fn group(&self, name: &str) -> Result<Option<u32>, StoreError> {
-        let Some(bytes) = durable::read(&self.below("/etc/group"))? else { return Ok(None) };
+    /// Makes a placeholder for each host name that has no certificate. One near its end is replaced. `now` is in seconds
+    /// since 1970. Readable for HAProxy's group and nobody else.
+    pub fn ensure_certificates<'h>(
+        &self,
+        hosts: impl IntoIterator<Item = &'h str>,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let directory = self.at("certs");
+        if let (Some(Account { gid, .. }), true) = (self.haproxy()?, rustix::process::geteuid().is_root()) {
+            chown(&directory, None, Some(gid)).doing("changing the group of", &directory)?;
+        }
+        for host in hosts {
+            // What somebody else put there is theirs to renew.
+            if self.certificate(host)?.is_some_and(|kept| !kept.is_placeholder() || kept.will_do(host, now)) {
+                continue;
+            }
+            let path = self.certificate_path(host);
+            let pem = placeholder(host, now).map_err(|error| {
+                StoreError::damaged(&path, format!("no placeholder for `{host}`: {error}"))
+            })?;
+            self.put_certificate(host, &pem)?;
+        }
+        Ok(())
+    }
+
+    /// HAProxy's user, from the machine's own `/etc/passwd`; a machine without it has no HAProxy that could be kept out.
+    fn haproxy(&self) -> Result<Option<Account>, StoreError> {
+        let Some(bytes) = durable::read(&self.below("/etc/passwd"))? else { return Ok(None) };
         Ok(String::from_utf8_lossy(&bytes).lines().find_map(|line| {
             let mut fields = line.split(':');
-            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+            let ours = fields.next() == Some("haproxy");
+            ours.then(|| {
+                Some(Account { uid: fields.nth(1)?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+            })?
         }))
     }
+}
+
+/// A user's numbers.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+/// Looks at one file. What is odd about it is said, and is no reason to be blind or to stay where one is.
+fn look(path: &Path, reader: Option<Account>) -> Kept {
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) => return Kept { file, certificate: Err(error.to_string()), readable: false },
+    };
+    // The first of the three that fits counts, even where a later one would allow more (path_resolution(7)).
+    let readable = match reader {
+        Some(Account { uid, .. }) if about.uid() == uid => about.mode() & 0o400 != 0,
+        Some(Account { gid, .. }) if about.gid() == gid => about.mode() & 0o040 != 0,
+        Some(_) => about.mode() & 0o004 != 0,
+        None => true,
+    };
+    let certificate = match durable::read(path) {
+        Ok(Some(bytes)) => first_of(&bytes),
+        Ok(None) => Err("it is not there".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    Kept { file, certificate, readable }
 }
 
 /// Certificate and key in one text, because HAProxy reads both from one file.
 fn placeholder(domain: &str, now: u64) -> Result<String, rcgen::Error> {
     let mut wanted = CertificateParams::new([domain.to_owned()])?;
-    wanted.distinguished_name.push(DnType::CommonName, "bundle placeholder");
+    wanted.distinguished_name.push(DnType::CommonName, PLACEHOLDER);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     wanted.not_before = epoch + Duration::from_secs(now.saturating_sub(EARLIER).min(FLOOR));
     wanted.not_after = epoch + Duration::from_secs(now.max(FLOOR).saturating_add(YEARS).min(LAST));
@@ -144,13 +188,10 @@ fn placeholder(domain: &str, now: u64) -> Result<String, rcgen::Error> {
 /// 9999-12-31, the last day that a certificate can name (RFC 5280, section 4.1.2.5).
 const LAST: u64 = 253_402_214_400;
 
-/// The first certificate of a PEM file.
-fn first(path: &Path) -> Result<Result<Certificate, String>, StoreError> {
-    let Some(bytes) = durable::read(path)? else { return Ok(Err("it is not there".to_owned())) };
-    let Ok(der) = CertificateDer::from_pem_slice(&bytes) else {
-        return Ok(Err("there is no certificate in it".to_owned()));
-    };
-    Ok(Certificate::from_der(&der).map_err(|error| error.to_string()))
+/// The first certificate of a text in PEM, which is the one that it is for; or why there is none.
+pub fn first_of(pem: &[u8]) -> Result<Certificate, String> {
+    let der = CertificateDer::from_pem_slice(pem).map_err(|_| "there is no certificate in it".to_owned())?;
+    Certificate::from_der(&der).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -172,48 +213,57 @@ mod tests {
     }
 
     #[test]
-    fn the_placeholder_is_made_once_and_gives_way_to_a_real_one() {
+    fn each_name_has_a_placeholder_until_it_has_a_real_one() {
         let (_dir, store) = store();
-        let path = store.at("certs").join(PLACEHOLDER);
-        store.ensure_certificate("bot.example.com", NOW).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("BEGIN CERTIFICATE") && text.contains("PRIVATE KEY"));
-        store.ensure_certificate("bot.example.com", NOW + 9 * 365 * DAY).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        fs::rename(&path, path.with_file_name("bot.example.com.pem")).unwrap();
-        store.ensure_certificate("bot.example.com", NOW).unwrap();
-        assert!(!path.exists());
+        let names = ["bot.example.com", "hook.example.com"];
+        store.ensure_certificates(names, NOW).unwrap();
+        let texts = names.map(|name| fs::read_to_string(store.certificate_path(name)).unwrap());
+        assert!(texts.iter().all(|text| text.contains("BEGIN CERTIFICATE") && text.contains("PRIVATE KEY")));
+        let kept = store.certificates().unwrap();
+        assert_eq!(kept.iter().map(Kept::host).collect::<Vec<_>>(), names);
+        assert!(kept.iter().all(Kept::is_placeholder));
+        store.ensure_certificates(names, NOW + 9 * 365 * DAY).unwrap();
+        assert_eq!(names.map(|name| fs::read_to_string(store.certificate_path(name)).unwrap()), texts);
+        let real = rcgen::generate_simple_self_signed(["hook.example.com".to_owned()]).unwrap();
+        store.put_certificate("hook.example.com", &real.cert.pem()).unwrap();
+        store.ensure_certificates(names, u64::MAX / 4).unwrap();
+        let kept = store.certificate("hook.example.com").unwrap().unwrap();
+        assert!(!kept.is_placeholder(), "it is somebody else's to renew");
     }
 
     #[test]
-    fn a_placeholder_is_renewed_near_its_end_and_when_the_domain_changes() {
+    fn a_placeholder_is_renewed_near_its_end() {
         let (_dir, store) = store();
-        store.ensure_certificate("bot.example.com", NOW).unwrap();
+        store.ensure_certificates(["bot.example.com"], NOW).unwrap();
         let first = made(&store);
         assert_eq!(first.names, ["bot.example.com"]);
-        store.ensure_certificate("other.example.com", NOW).unwrap();
-        let second = made(&store);
-        assert_eq!(second.names, ["other.example.com"]);
-        store.ensure_certificate("other.example.com", second.not_after - 29 * DAY).unwrap();
-        assert!(made(&store).not_after > second.not_after);
-        fs::write(store.at("certs").join(PLACEHOLDER), "damaged").unwrap();
-        assert!(store.certificates().unwrap()[0].certificate.is_err());
-        store.ensure_certificate("other.example.com", NOW).unwrap();
-        assert_eq!(made(&store).names, ["other.example.com"]);
+        store.ensure_certificates(["bot.example.com"], first.not_after - 29 * DAY).unwrap();
+        assert!(made(&store).not_after > first.not_after);
+        // It may be a key that is not readable for us: it is said, and never overwritten.
+        let path = store.certificate_path("bot.example.com");
+        fs::write(&path, "damaged").unwrap();
+        store.ensure_certificates(["bot.example.com"], NOW).unwrap();
+        assert_eq!(
+            store.certificates().unwrap()[0].certificate,
+            Err("there is no certificate in it".to_owned())
+        );
+        fs::remove_file(&path).unwrap();
+        assert_eq!(store.certificate("bot.example.com").unwrap(), None);
     }
 
     #[test]
     fn what_haproxy_cannot_read_is_seen() {
         let (dir, store) = store();
         fs::create_dir(dir.path().join("etc")).unwrap();
-        store.ensure_certificate("bot.example.com", NOW).unwrap();
+        store.ensure_certificates(["bot.example.com"], NOW).unwrap();
         let readable = || store.certificates().unwrap()[0].readable;
-        assert!(readable(), "there is no such group");
-        let path = store.at("certs").join(PLACEHOLDER);
-        let mine = fs::metadata(&path).unwrap().gid();
-        for (gid, good) in [(mine, true), (mine + 1, false)] {
-            fs::write(dir.path().join("etc/group"), format!("root:x:0:\nhaproxy:x:{gid}:\n")).unwrap();
-            assert_eq!(readable(), good);
+        assert!(readable(), "there is no such user");
+        let about = fs::metadata(store.certificate_path("bot.example.com")).unwrap();
+        let (uid, gid) = (about.uid(), about.gid());
+        for (uid, gid, good) in [(uid, gid + 1, true), (uid + 1, gid, true), (uid + 1, gid + 1, false)] {
+            let passwd = format!("root:x:0:0:root:/root:/bin/sh\nhaproxy:x:{uid}:{gid}::/:/bin/false\n");
+            fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+            assert_eq!(readable(), good, "{uid} {gid}");
         }
     }
 

@@ -5,12 +5,14 @@
 #![expect(clippy::disallowed_methods, reason = "touching the droplet's disk is this module's job")]
 
 pub mod activator;
+pub mod backups;
 pub mod ballast;
 pub mod certs;
 pub mod confirm;
 pub mod durable;
 pub mod etc;
 pub mod first_boot;
+pub mod gc;
 pub mod generations;
 pub mod journal;
 pub mod ledger;
@@ -18,6 +20,7 @@ pub mod lock;
 pub mod login;
 pub mod objects;
 pub mod received;
+pub mod renewals;
 pub mod secrets;
 
 use std::io;
@@ -122,6 +125,7 @@ impl Store {
             ("bundles", 0o755),
             ("generations", 0o755),
             ("staging", 0o700),
+            ("backups", 0o700),
             ("secrets", 0o700),
             ("certs", 0o770),
         ] {

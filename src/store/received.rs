@@ -25,19 +25,24 @@ impl Store {
 
     /// Makes room for what comes in. `None`: somebody else is sending.
     pub fn receive(&self) -> Result<Option<Receiving>, StoreError> {
+        let Some(file) = self.receive_nothing()? else { return Ok(None) };
+        let (images, bundle) = (self.at("received/images"), self.received_bundle());
+        durable::remove_dir_if_there(&images)?;
+        durable::remove_dir_if_there(&bundle)?;
+        Ok(Some(Receiving { _file: file, images, bundle }))
+    }
+
+    /// Keeps others from sending as long as the file is open. `None`: somebody is.
+    pub fn receive_nothing(&self) -> Result<Option<File>, StoreError> {
         durable::make_dir(&self.at("received"), 0o700)?;
         let path = self.at("received/lock");
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = open.doing("opening the lock", &path)?;
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(StoreError::io("locking", &path, error)),
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(StoreError::io("locking", &path, error)),
         }
-        let (images, bundle) = (self.at("received/images"), self.received_bundle());
-        durable::remove_dir_if_there(&images)?;
-        durable::remove_dir_if_there(&bundle)?;
-        Ok(Some(Receiving { _file: file, images, bundle }))
     }
 
     /// Removes the blobs of images: Docker has them by now, or never will.

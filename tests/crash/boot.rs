@@ -21,12 +21,25 @@ fn power_cycle(machine: &Machine) {
     for unit in state["units"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
         *unit = json!("inactive");
     }
+    read_by(machine, &mut state, &EARLIEST);
     machine.set_state(&state);
+}
+
+/// The distribution's programs that have read their files before ours has settled which generation is current.
+const EARLIEST: [&str; 2] = ["systemd-journald.service", "systemd-sysctl.service"];
+
+/// Has these programs read what stands in `/etc` now.
+fn read_by(machine: &Machine, state: &mut Value, units: &[&str]) {
+    let Ok(view) = world::view(machine.root()) else { return };
+    for unit in units {
+        state["loaded"][unit] = json!(view);
+    }
 }
 
 /// The units that a target wants are started, and read the current view; the proxy's configuration names its slot.
 fn start_units(machine: &Machine) {
     let mut state = machine.state();
+    read_by(machine, &mut state, &["ssh.service"]);
     for unit in wanted(machine) {
         state["units"][&unit] = json!("active");
         state["loaded"][&unit] = json!(world::view(machine.root()).unwrap());

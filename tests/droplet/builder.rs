@@ -200,7 +200,10 @@ fn repository() -> &'static Path {
 
 /// The HTTPS door of a machine, with the certificate that it made for itself.
 pub(crate) fn door(machine: &dyn Machine) -> Door {
-    Door::new(IpAddr::V4(machine.addr()), &machine.run_ok(&["cat", "/var/lib/bundle/certs/placeholder.pem"]))
+    Door::new(
+        IpAddr::V4(machine.addr()),
+        &machine.run_ok(&["cat", &format!("/var/lib/bundle/certs/{DOMAIN}.pem")]),
+    )
 }
 
 /// Sends a secret, as an operator does.

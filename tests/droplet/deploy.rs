@@ -146,7 +146,7 @@ impl Fleet {
 
     fn door(&self, number: usize) -> Door {
         let droplet = &self.droplets[number];
-        let pem = droplet.run_ok(&["cat", "/var/lib/bundle/certs/placeholder.pem"]);
+        let pem = droplet.run_ok(&["cat", &format!("/var/lib/bundle/certs/{DOMAIN}.pem")]);
         Door::new(IpAddr::V4(droplet.addr()), &pem)
     }
 

@@ -13,12 +13,15 @@
     reason = "a test ends with a panic that says what went wrong, and may look at the clock and the machine"
 )]
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod bootstrap;
 mod builder;
 mod certs;
 mod deploy;
 mod droplet;
 mod first_boot;
+mod hardening;
 mod image;
 mod kernel;
 mod life;

@@ -175,7 +175,7 @@ fn reaches(droplet: &dyn Machine, container: &str) -> bool {
 
 /// A listener at the metadata service's address, on a wire of its own inside the droplet: nothing on this machine may
 /// take that address.
-fn metadata_service(droplet: &dyn Machine) {
+pub(crate) fn metadata_service(droplet: &dyn Machine) {
     droplet.sh(&format!(
         "ip netns add metadata; ip link add meta0 type veth peer name meta1 netns metadata; \
          ip address add 169.254.169.1/24 dev meta0; ip link set meta0 up; \
@@ -202,14 +202,19 @@ fn only_root_reaches_the_metadata_service(droplet: &dyn Machine) {
     }
 }
 
-/// Whether root, another user, or root in a container of the machine gets an answer from the metadata service.
-fn asks_metadata(droplet: &dyn Machine, who: &str) -> bool {
+/// Whether root, another user, root in a container of the machine, or one that is on the machine's own network (outside the
+/// bundle's slice, or in it) gets an answer from the metadata service.
+pub(crate) fn asks_metadata(droplet: &dyn Machine, who: &str) -> bool {
     let url = format!("http://{METADATA}/");
     let asks = match who {
         "root" => format!("curl -s -m 3 {url}"),
         "nobody" => format!("setpriv --reuid=65534 --regid=65534 --clear-groups curl -s -m 3 {url}"),
         "container" => format!(
             "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | docker run --init --interactive --rm tiny:1 timeout 5 nc {METADATA} 80"
+        ),
+        "outsider" | "insider" => format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | docker run --init --interactive --rm --network host {} tiny:1 timeout 5 nc {METADATA} 80",
+            if who == "insider" { "--cgroup-parent bundle-app.slice" } else { "" }
         ),
         _ => panic!("who is {who}?"),
     };

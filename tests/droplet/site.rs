@@ -161,7 +161,7 @@ cpus = "0"
 
     /// The HTTPS door, with the certificate that the machine made for itself.
     pub(crate) fn door(&self) -> Door {
-        let pem = self.droplet.run_ok(&["cat", "/var/lib/bundle/certs/placeholder.pem"]);
+        let pem = self.droplet.run_ok(&["cat", &format!("/var/lib/bundle/certs/{DOMAIN}.pem")]);
         Door::new(IpAddr::V4(self.droplet.addr()), &pem)
     }
 

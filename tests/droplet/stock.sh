@@ -33,7 +33,7 @@ stock_recipe() {
     openssh-server sudo curl ca-certificates iproute2 python3
   )
   # What may be asked for at a first boot, by its name or in any choice of these names.
-  stock_wanted=(docker.io haproxy nftables curl ca-certificates jq)
+  stock_wanted=(docker.io haproxy nftables curl ca-certificates jq unattended-upgrades)
   stock_components=(main)
   stock_hook=$stock_common_hook
   case $1 in

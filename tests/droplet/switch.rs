@@ -100,6 +100,35 @@ fn the_servers_run_on_what_was_rendered(site: &Site) {
     let settings: Vec<_> = settings.trim().split('|').collect();
     assert!(settings[0].parse::<u32>().unwrap() > 20 && settings[1..] == ["0", "1"], "{settings:?}");
     assert_eq!(sql("select count(*) > 0, count(error) from pg_hba_file_rules").trim(), "t|0");
+    for container in ["postgres", "redis", "backend-blue", "worker-blue"] {
+        is_hardened(site, container);
+    }
+}
+
+/// What the compose file says of limits and rights is what the kernel enforces; and the log is in the journal, where it
+/// outlives the container.
+fn is_hardened(site: &Site, container: &str) {
+    let status = site.droplet.run_ok(&["docker", "exec", container, "cat", "/proc/1/status"]);
+    for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{container}: {line:?} is not in {status}");
+    }
+    let written = site.droplet.run(&["docker", "exec", container, "sh", "-c", ": >/etc/written"]);
+    assert!(
+        String::from_utf8_lossy(&written.stderr).contains("Read-only file system"),
+        "{container}: {written:?}"
+    );
+    let limits = site.droplet.run_ok(&["docker", "exec", container, "cat", "/proc/1/limits"]);
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert!(core.split_whitespace().eq(["0", "0", "bytes"]), "{container}: {limits}");
+    assert_eq!(
+        site.droplet.run_ok(&["docker", "port", container]).trim(),
+        "",
+        "{container} publishes a port"
+    );
+    let shown = site.droplet.sh(&format!(
+        "docker logs {container} 2>&1 | tail -n 1; journalctl --quiet --output=cat --lines=1 CONTAINER_NAME={container}"
+    ));
+    assert!(shown.lines().count() >= 2, "{container}: nothing of it is in the journal: {shown:?}");
 }
 
 fn a_bad_release_goes_back(site: &Site) {

@@ -74,7 +74,7 @@ fn one_profile_becomes_a_digest_travels_and_becomes_a_generation_and_back() {
     assert_eq!(plan["plan"]["slot_stays"], true);
     let changed: Vec<_> =
         plan["plan"]["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
-    assert_eq!(changed, ["compose/data.yaml", "redis/redis.conf"]);
+    assert_eq!(changed, ["MANIFEST", "compose/data.yaml", "redis/redis.conf"]);
     let digest = plan["digest"].as_str().unwrap();
     from_registry("switch", &second.digest, &["--expect-plan", digest, "--expect-current", &first.digest])
         .ends(0);

@@ -3,23 +3,25 @@
 
 use bundle::artifacts::{Artifact, Kind, Problem, RenderError, Section, Tree};
 use bundle::spec::Spec;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The tables of the shipped profiles.
 pub(crate) const KINDS: &[Kind] =
     &[Kind::of::<Firewall>(), Kind::of::<Postgres>(), Kind::of::<Redis>(), Kind::of::<Proxy>()];
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only read")]
 pub(crate) struct Firewall {
+    #[schemars(with = "Vec<String>")]
     ssh_from: Vec<ipnet::IpNet>,
     #[serde(default)]
     public_tcp: Vec<u16>,
     vpc: Option<Vpc>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only read")]
 pub(crate) struct Vpc {
@@ -27,7 +29,7 @@ pub(crate) struct Vpc {
     tcp: Vec<u16>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only read")]
 pub(crate) struct Postgres {
@@ -38,7 +40,7 @@ pub(crate) struct Postgres {
     user: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "most is only read")]
 pub(crate) struct Redis {
@@ -51,7 +53,7 @@ pub(crate) struct Redis {
     password: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Policy {
     #[default]
@@ -59,11 +61,12 @@ pub(crate) enum Policy {
     AllkeysLru,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Proxy {
     min_tls: String,
     requests_per_minute: u32,
+    #[schemars(with = "Vec<String>")]
     exempt: Vec<ipnet::IpNet>,
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test may")]
 
 mod accepted;
+mod commands;
+mod described;
 mod kinds;
 mod lints;
 mod malformed;

@@ -41,6 +41,7 @@ malformed! {
     bad_subnet
     overlapping_subnets
     route_to_nowhere
+    routes
     unknown_secret
     template_cycle
     bad_template

@@ -201,6 +201,8 @@ impl Scripted {
                     }
                 }
             }
+            // The scripted PID 1 reads `/etc` alone.
+            Effect::UnitsAhead { .. } => {}
             Effect::DaemonReload => {
                 machine.daemon_reloads += 1;
                 machine.daemon = world::units(&store_root).map_err(|error| lost(effect, &error))?;

@@ -103,7 +103,8 @@ impl Built {
     }
 }
 
-const HEAD: &str = "extends = \"production.toml\"\nenvironment = \"test\"\n";
+/// All of them are releases of one profile: its name stands in every file.
+const HEAD: &str = "extends = \"production.toml\"\nname = \"shop\"\nenvironment = \"test\"\n";
 /// Short waits; the scripted machine's clock does not wait anyway.
 const WAITS: &str = "\n[switch]\ntrial = \"2s\"\nhealth = \"3s\"\ndrain = \"1s\"\n";
 

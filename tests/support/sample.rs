@@ -7,9 +7,9 @@ use bundle::bundle::{Bundle, seal};
 use bundle::model::Digest;
 use bundle::spec::{Droplet, Networks, OsRelease, Spec, Switching};
 
-/// A bundle without services, and with this text in one of its files.
-pub fn bundle(text: &str) -> Bundle {
-    let spec = Spec {
+/// A machine without services.
+pub fn spec() -> Spec {
+    Spec {
         name: "shop".parse().unwrap(),
         environment: "production".to_owned(),
         env_files: BTreeMap::new(),
@@ -37,7 +37,11 @@ pub fn bundle(text: &str) -> Bundle {
         switching: Switching { trial_seconds: 30, health_seconds: 120, drain_seconds: 10 },
         activator: None,
         acme_ca: None,
-    };
+    }
+}
+
+/// A bundle without services, and with this text in one of its files.
+pub fn bundle(text: &str) -> Bundle {
     let mut tree = Tree::default();
     for (path, text) in
         [("compose/blue.yaml", "name: blue\n"), ("compose/green.yaml", "name: green\n"), ("etc/motd", text)]
@@ -45,5 +49,5 @@ pub fn bundle(text: &str) -> Bundle {
         tree.insert(Entry::text("test", path.parse().unwrap(), text.to_owned())).unwrap();
     }
     tree.set_release(Digest::of(b"release"));
-    seal(&spec, &tree).unwrap()
+    seal(&spec(), &tree).unwrap()
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{SecretName, SecretOrigin, ServiceName};
 use crate::spec::{Hosts, Placement, Service, Spec, limits};
 
-use super::super::{Tree, env_files};
+use super::super::{Tree, env_files, slice};
 
 /// A service in Compose's terms, before it is known where it runs.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ impl Model {
         for (key, value) in hardened().into_iter().filter(|(key, _)| *key != "cpus" || !own_quota) {
             default(key, value);
         }
+        // No metadata service, not even for root on the machine's own network.
+        default("cgroup_parent", json!(slice::NAME));
         if let Some(command) = tree.command_of(name) {
             default("command", json!(command));
         }
@@ -58,9 +60,11 @@ impl Model {
         model.no_new_privileges();
         model.labels_as_map();
         model.set("environment", json!(service.environment));
-        for (key, value) in
-            tree.variables_for(name).filter(|(key, _)| !service.environment.contains_key(*key))
-        {
+        // Compose lets `environment` win over a file of variables.
+        let files = service.env_files.iter().filter_map(|file| spec.env_files.get(file));
+        let said: Vec<&String> =
+            service.environment.keys().chain(files.flat_map(|file| file.values.keys())).collect();
+        for (key, value) in tree.variables_for(name).filter(|(key, _)| !said.contains(key)) {
             model.environment(key, value.as_str());
         }
         model.environment("BUNDLE_ENVIRONMENT", spec.environment.replace('$', "$$"));
@@ -192,7 +196,7 @@ impl Model {
 /// Logs go to the journal: it outlives the container, which every release replaces, and forgets by age. `docker logs` reads
 /// them from there. A journal that is slow loses lines rather than stop the service (Docker documentation, "Journald
 /// logging driver", "Configure the delivery mode of log messages").
-fn hardened() -> [(&'static str, Value); 7] {
+pub(super) fn hardened() -> [(&'static str, Value); 7] {
     [
         ("cap_drop", json!(["ALL"])),
         ("cpus", json!(limits::CPUS)),
@@ -206,7 +210,7 @@ fn hardened() -> [(&'static str, Value); 7] {
         ),
         ("pids_limit", json!(limits::PIDS)),
         ("stop_grace_period", json!("30s")),
-        ("ulimits", json!({ "core": 0, "nofile": { "hard": 65536, "soft": 65536 } })),
+        ("ulimits", json!({ "core": 0 })),
     ]
 }
 

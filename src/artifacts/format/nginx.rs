@@ -22,7 +22,9 @@ impl Conf {
 
     /// Writes our own directives, each with its semicolon.
     pub(in crate::artifacts) fn fixed(&mut self, lines: &[&'static str]) -> &mut Self {
-        lines.iter().for_each(|line| self.line(line));
+        for line in lines {
+            self.line(line);
+        }
         self
     }
 

@@ -43,6 +43,16 @@ impl UnitFile {
         self
     }
 
+    /// Writes a setting with a value that is not of our own making; `%` is doubled (systemd.unit(5), "Specifiers").
+    pub(in crate::artifacts) fn set(&mut self, key: &'static str, value: &str) -> Result<&mut Self, Refused> {
+        let value = super::one_line(value)?;
+        if value.trim() != value || value.ends_with('\\') {
+            return Err(Refused(format!("{value:?} cannot be the value of `{key}=`")));
+        }
+        self.push(&format!("{key}={}", value.replace('%', "%%")));
+        Ok(self)
+    }
+
     /// Writes a command line, such as `ExecStart=`.
     pub(in crate::artifacts) fn exec(
         &mut self,
@@ -121,6 +131,14 @@ mod tests {
     fn what_systemd_would_expand_is_written_only_on_request() {
         let line = exec(&[Arg::Literal("/bin/kill"), Arg::Literal("-USR2"), Arg::Expanded("$MAINPID")]);
         assert_eq!(line.unwrap(), "ExecStart=/bin/kill -USR2 $MAINPID\n");
+    }
+
+    #[test]
+    fn a_value_stays_on_its_line() {
+        let mut unit = UnitFile::default();
+        unit.set("What", "/dev/50%").unwrap();
+        assert!(unit.set("What", "a\nExecStart=/bin/sh").is_err() && unit.set("What", "a\\").is_err());
+        assert_eq!(unit.finish(), "What=/dev/50%%\n");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::super::format::Refused;
@@ -16,10 +17,11 @@ use crate::model::{SecretFile, SecretName, SecretSource, ServiceName};
 use crate::spec::{Placement, Service, Spec};
 
 /// The table `[redis]` or `[valkey]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::artifacts) struct Table {
     /// The stateful service that it configures.
+    #[schemars(example = &"redis")]
     service: ServiceName,
     /// The server's version, as in `7.2`. Default: what the image's tag says; where that says nothing, options are
     /// written that every version understands.
@@ -37,14 +39,17 @@ pub(in crate::artifacts) struct Table {
     save: Vec<(u32, u32)>,
     /// The secret that is the password of user `app`, who reads and writes the keys that begin with `prefix`. Needed
     /// unless `users` has an `app` of its own.
+    #[schemars(example = &"redis_password")]
     password: Option<SecretName>,
     /// What the keys and channels of `app` begin with; empty: it may use all. Default: `app:`.
     #[serde(default = "default_prefix")]
     prefix: String,
     /// The secret that is the password of user `monitor`, who sees numbers and no keys. Default: there is no such user.
+    #[schemars(example = &"redis_monitor_password")]
     monitor: Option<SecretName>,
     /// The secret that is the password of user `ops`, who may do everything but load modules and change what is
     /// protected. Default: there is no such user.
+    #[schemars(example = &"redis_ops_password")]
     ops: Option<SecretName>,
     /// Further users, by name. One called `app`, `monitor` or `ops` takes the place of ours.
     #[serde(default)]
@@ -52,7 +57,7 @@ pub(in crate::artifacts) struct Table {
 }
 
 /// `maxmemory-policy`, in the server's own words.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Policy {
     /// Writing fails.
@@ -156,12 +161,8 @@ impl Table {
             .users
             .iter()
             .map(|(name, user)| (["users", name, "password"].map(str::to_owned).to_vec(), user.password()));
-        let missing = named.chain(own).filter(|(_, secret)| !spec.secrets.contains_key(*secret));
-        problems.extend(missing.map(|(at, secret)| Problem {
-            at,
-            message: format!("there is no secret `{secret}`"),
-            hint: Some(format!("add `[secrets.{secret}]` with `generate = \"password\"`")),
-        }));
+        let missing = named.chain(own).filter_map(|(at, secret)| literal::check_secret(spec, at, secret));
+        problems.extend(missing);
     }
 
     fn check_users(&self, problems: &mut Vec<Problem>) {
@@ -221,6 +222,7 @@ impl Table {
             self.conf(server, self.version(server, service)).map_err(|refused| refused.at(server.conf))?;
         let conf = tree.insert(Entry::text(server.kind, literal::path(server.conf)?, conf))?;
         let acl = users::template(&self.lines()).map_err(|refused| refused.at(server.acl))?;
+        // The servers read no comments in it (redis.io, "ACL").
         let acl = tree.insert(Entry::text(server.kind, literal::path(server.acl)?, acl).bare())?;
         let acl = tree.secret_file(SecretFile {
             path: literal::path(&format!("{}/users.acl", self.service))?,
@@ -309,21 +311,12 @@ impl Table {
         let Some(user) = lines.iter().find(|line| line.name == "app").or(lines.first()) else {
             return Ok(());
         };
-        if !service.secrets.contains(&user.password) {
-            let source = tree.secret_file(SecretFile {
-                path: literal::path(&format!("{name}/{}", user.password))?,
-                source: SecretSource::Value(user.password.clone()),
-                owner: literal::owner(service),
-                link: None,
-            })?;
-            let target = format!("/run/secrets/{}", user.password);
-            tree.mount(name, ServiceMount { source, target });
-        }
+        let password = literal::reads(tree, name, service, &user.password)?;
         // The password goes through the environment of this one command, never through an argument. While a snapshot is
         // read in, the answer is LOADING, not PONG. `$$` is Compose's `$`.
         let command = format!(
-            "REDISCLI_AUTH=\"$$(cat /run/secrets/{})\" {}-cli --user {} ping | grep -q PONG",
-            user.password, server.kind, user.name
+            "REDISCLI_AUTH=\"$$(cat {password})\" {}-cli --user {} ping | grep -q PONG",
+            server.kind, user.name
         );
         tree.suggest(
             name,

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::format::Refused;
 use crate::model::SecretName;
 
 /// One user, `[redis.users.NAME]` or `[valkey.users.NAME]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::artifacts) struct User {
     /// The secret that is the user's password.
+    #[schemars(example = &"jobs_password")]
     password: SecretName,
     /// Patterns of the keys that it may read and write, as in `jobs:*`. Default: none.
     #[serde(default)]
@@ -23,6 +25,7 @@ pub(in crate::artifacts) struct User {
     #[serde(default)]
     channels: Vec<String>,
     /// What it may do, in the servers' own rules and their order: `+@read`, `-@dangerous`, `+config|get`.
+    #[schemars(example = ["+@read", "+@connection"])]
     commands: Vec<String>,
 }
 
@@ -143,7 +146,8 @@ pub(super) fn template(lines: &[Line]) -> Result<String, Refused> {
         if let Some(wrong) = rules.iter().chain([name]).find(|word| !is_word(word)) {
             return Err(Refused(format!("{wrong:?} cannot stand in an ACL file")));
         }
-        text.push_str(&format!("user {name} on #{{{{ {password} | sha256 }}}} {}\n", rules.join(" ")));
+        let rules = rules.join(" ");
+        text.extend(["user ", name, " on #{{ ", password.as_str(), " | sha256 }} ", &rules, "\n"]);
     }
     Ok(text)
 }

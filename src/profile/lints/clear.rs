@@ -68,7 +68,8 @@ const HELP: &str = "declare it as `[secrets.NAME]`, name it in the service's `se
 fn secret_in_clear(view: &View<'_>, report: &mut Report) {
     secret_in_env_file(view, report);
     for name in view.profile.services.keys() {
-        for word in view.words(name) {
+        // Env files are looked at once each, above.
+        for word in view.words(name).into_iter().filter(|word| !word.subject.starts_with("env_files.")) {
             let Some(what) = secret(&word) else { continue };
             report
                 .at(word.span, word.subject, format!("service `{name}` has {what} in clear"))

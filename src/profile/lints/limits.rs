@@ -4,13 +4,14 @@ use super::super::compose_value::bytes;
 use super::super::units::Bytes;
 use super::view::View;
 use super::{Report, Table, warning};
+use crate::spec::limits;
 
 const MIB: u64 = 1 << 20;
 
 pub(super) const LINTS: Table = &[
     warning(
         "no-limits",
-        "one leak, busy loop or fork without end would take the memory, the processors or the process table from all others",
+        "what it gets without (512 MiB, one processor, 256 processes) is a guess: too little ends it, too much takes from all others",
         no_limits,
     ),
     warning(
@@ -39,9 +40,9 @@ fn no_limits(view: &View<'_>, report: &mut Report) {
     for (name, service) in &view.profile.services {
         let has = |key: &str| service.compose.contains_key(key);
         let limits = [
-            ("mem_limit", "\"512m\"", service.memory.is_some()),
-            ("cpus", "\"1.0\"", has("cpus") || has("cpu_quota") || has("cpuset")),
-            ("pids_limit", "256", has("pids_limit")),
+            ("mem_limit", format!("\"{}m\"", limits::MEMORY_MIB), service.memory.is_some()),
+            ("cpus", format!("\"{}\"", limits::CPUS), has("cpus") || has("cpu_quota") || has("cpuset")),
+            ("pids_limit", limits::PIDS.to_string(), has("pids_limit")),
         ];
         let missing: Vec<_> = limits.iter().filter(|(.., said)| !said).collect();
         if missing.is_empty() {
@@ -55,7 +56,7 @@ fn no_limits(view: &View<'_>, report: &mut Report) {
                 format!("services.{name}"),
                 format!("service `{name}` has no {}", keys.join(", no ")),
             )
-            .help(format!("without a limit it can take what all others need, such as {}", lines.join(", ")));
+            .help(format!("it gets {}: write what it needs", lines.join(", ")));
     }
 }
 
@@ -70,7 +71,7 @@ fn sums(view: &View<'_>) -> (u64, u64) {
         } else {
             &mut slot
         };
-        *sum = sum.saturating_add(service.memory.unwrap_or_default());
+        *sum = sum.saturating_add(service.memory.unwrap_or(limits::MEMORY_MIB * MIB));
     }
     let add = |more: u64| always.saturating_add(slot).saturating_add(more);
     // While a switch is under way the new slot, or before it its migrations, stands beside the old one.

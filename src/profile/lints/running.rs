@@ -42,7 +42,11 @@ pub(super) const LINTS: Table = &[
 fn no_health_check(view: &View<'_>, report: &mut Report) {
     for (name, service) in &view.profile.services {
         let routed = view.profile.routes.values().any(|placed| &placed.route.service == name);
-        if routed || view.is_migration(name) || service.compose.contains_key("healthcheck") {
+        // The kinds that know a server know how to ask it.
+        let known = ["nginx", "postgres", "redis", "valkey"]
+            .iter()
+            .any(|kind| view.texts(&[*kind, "service"]).iter().any(|(_, service)| *service == name.as_str()));
+        if routed || known || view.is_migration(name) || service.compose.contains_key("healthcheck") {
             continue;
         }
         report

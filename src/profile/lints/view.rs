@@ -110,7 +110,7 @@ impl<'p> View<'p> {
         Some((image.name.as_str(), image.repository.as_str()))
     }
 
-    /// Everything that a service is told in words: its commands and its environment.
+    /// Everything that a service is told in words: its commands, its environment, its env files.
     pub(super) fn words(&self, name: &ServiceName) -> Vec<Word<'p>> {
         let mut words = Vec::new();
         for key in ["command", "entrypoint"] {
@@ -118,13 +118,21 @@ impl<'p> View<'p> {
                 words.push(Word { subject: format!("services.{name}.{key}"), span, key: None, text });
             }
         }
-        words.extend(self.environment(name));
+        words.extend(self.told(name));
         words
     }
 
     /// The environment of a service, as a table or as a list of `KEY=VALUE`.
     pub(super) fn environment(&self, name: &ServiceName) -> Vec<Word<'p>> {
         self.variables(&["services", name.as_str(), "environment"])
+    }
+
+    /// What a service is told: its environment, and the env files that it reads.
+    pub(super) fn told(&self, name: &ServiceName) -> Vec<Word<'p>> {
+        let files =
+            self.profile.services.get(name).map(|service| service.env_files.as_slice()).unwrap_or_default();
+        let files = files.iter().flat_map(|file| self.env_file(file.get_ref()));
+        self.environment(name).into_iter().chain(files).collect()
     }
 
     /// Every variable of every service and env file.

@@ -1,0 +1,4 @@
+EMAIL_HOST=smtp.example.net
+EMAIL_PORT=587
+EMAIL_HOST_PASSWORD=mail-secret
+SENTRY_DSN=
