@@ -57,7 +57,7 @@ fn timed(command: &mut Command) -> Duration {
 }
 
 /// Seconds of processor time that the children of this process have taken, as far as they have ended, and their
-/// children (proc_pid_stat(5), fields 16 and 17; there are 100 ticks in a second on x86).
+/// children (`proc_pid_stat(5)`, fields 16 and 17; there are 100 ticks in a second on x86).
 fn children() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -73,6 +73,13 @@ trait Builder {
     /// Changes one file, in a way that was never there.
     fn change(&mut self, nth: usize);
     fn build(&self) -> Command;
+}
+
+/// The released program if there is one (`cargo static`), else the one that was compiled with this benchmark.
+fn program() -> PathBuf {
+    let released =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/x86_64-unknown-linux-gnu/release/bundle");
+    if released.is_file() { released } else { env!("CARGO_BIN_EXE_bundle").into() }
 }
 
 struct Ours {
@@ -108,7 +115,7 @@ impl Builder for Ours {
     }
 
     fn build(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bundle"));
+        let mut command = Command::new(program());
         command.current_dir(self.place.path()).args(["--root", "out", "build", "production"]);
         command
     }
@@ -277,7 +284,10 @@ fn tree(resolved: &Resolved, artifacts: usize) -> Tree {
     let mut tree = resolved.render().unwrap();
     let have = tree.entries().count();
     for nth in have..artifacts {
-        let content = (0..40).map(|line| format!("key_{line} = {}\n", nth * 7919 + line * 104_729)).collect();
+        let mut content = String::new();
+        for line in 0..40 {
+            writeln!(content, "key_{line} = {}", nth * 7919 + line * 104_729).unwrap();
+        }
         tree.insert(Entry::text("bench", format!("bench/{nth}.conf").parse().unwrap(), content)).unwrap();
     }
     tree
@@ -348,7 +358,7 @@ fn by_services() -> bool {
         fs::write(place.path().join("p.toml"), profile).unwrap();
         fs::write(place.path().join("bundle.lock"), lock).unwrap();
         let run = |_| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_bundle"));
+            let mut command = Command::new(program());
             timed(command.current_dir(place.path()).args(["--root", "out", "build", "./p.toml"]))
         };
         let least = Times((0..RUNS).map(run).collect(), 0.0).least();
@@ -359,6 +369,7 @@ fn by_services() -> bool {
 }
 
 fn main() -> ExitCode {
+    println!("the program is `{}`", program().display());
     if Command::new("nix-build").arg("--version").output().is_err() {
         println!("`nix-build` is missing: apt install nix-bin");
         return ExitCode::FAILURE;

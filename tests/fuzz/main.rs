@@ -5,7 +5,7 @@
 //! further. So it reaches what lies behind the first mistake without a compiler's instrumentation, which only nightly
 //! Rust has. `BUNDLE_FUZZ_SECONDS` makes it run longer, `BUNDLE_SEED` draws the same inputs again; what fails is written
 //! out whole.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test may")]
 
 mod mutate;
 
@@ -88,21 +88,27 @@ fn sound(found: &Diagnostics, input: &Input) -> Result<(), String> {
     }
 }
 
+/// The findings of a refusal, and the error if it was refused only when it was rendered or sealed.
+type Refused = Box<(Diagnostics, Option<String>)>;
+
+/// The digest, and what is worth saying.
+fn build(sources: &Sources) -> Result<(String, Diagnostics), Refused> {
+    let resolved = check(sources, KINDS).map_err(|faults| Box::new((faults, None)))?;
+    let late = |error: String| Box::new((resolved.warnings.clone(), Some(error)));
+    let tree = resolved.render().map_err(|error| late(error.to_string()))?;
+    let warnings = resolved.judge(&tree).map_err(|faults| Box::new((faults, None)))?;
+    let bundle = seal(&resolved.spec, &tree).map_err(|error| late(error.to_string()))?;
+    Ok((bundle.digest().to_string(), warnings))
+}
+
 /// What is said about an input, or which promise it breaks.
 fn judge(input: &Input) -> Result<BTreeSet<Said>, String> {
     let root = &input[0].0;
-    let build = |sources: &Sources| -> Result<(String, Diagnostics), (Diagnostics, Option<String>)> {
-        let resolved = check(sources, KINDS).map_err(|faults| (faults, None))?;
-        let late = |error: String| (resolved.warnings.clone(), Some(error));
-        let tree = resolved.render().map_err(|error| late(error.to_string()))?;
-        let warnings = resolved.judge(&tree).map_err(|faults| (faults, None))?;
-        let bundle = seal(&resolved.spec, &tree).map_err(|error| late(error.to_string()))?;
-        Ok((bundle.digest().to_string(), warnings))
-    };
     let first = build(&sources(input.iter(), root));
     // The order in which files were read is no input.
     let again = build(&sources(input.iter().rev(), root));
-    let (found, mut said) = match (first, again) {
+    let apart = |refused: Refused| *refused;
+    let (found, mut said) = match (first.map_err(apart), again.map_err(apart)) {
         (Ok((digest, found)), Ok((other, _))) if digest == other => (found, BTreeSet::from([Said::Built])),
         (Ok((digest, _)), Ok((other, _))) => return Err(format!("two digests: {digest} and {other}")),
         (Err((found, late)), Err((_, other))) if late == other => {
@@ -161,7 +167,7 @@ fn hunt(seed: u64, until: Instant) -> Outcome {
         let said = match catch_unwind(AssertUnwindSafe(|| judge(&input))) {
             Ok(Ok(said)) => said,
             Ok(Err(broken)) => panic!("seed {seed}, input {}: {broken}\n{}", outcome.tried, shown(&input)),
-            Err(_) => panic!("seed {seed}, input {}: it panicked\n{}", outcome.tried, shown(&input)),
+            Err(_panic) => panic!("seed {seed}, input {}: it panicked\n{}", outcome.tried, shown(&input)),
         };
         let mut new = false;
         for kind in said {
@@ -179,7 +185,7 @@ fn hunt(seed: u64, until: Instant) -> Outcome {
 }
 
 fn shown(input: &Input) -> String {
-    input.iter().map(|(path, text)| format!("--- {path}\n{text}\n")).collect()
+    input.iter().flat_map(|(path, text)| ["--- ", path, "\n", text, "\n"]).collect()
 }
 
 #[test]

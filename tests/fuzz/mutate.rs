@@ -1,6 +1,6 @@
 //! Mutations of a text: of its bytes, of TOML's tokens, of its lines, and with pieces of another text.
 
-/// SplitMix64: small, and the same on every machine.
+/// `SplitMix64`: small, and the same on every machine.
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -1,6 +1,6 @@
 //! The same profile, lock and files give the same digest: in another directory, for another user, with another umask,
 //! time zone, locale, clock, environment and number of processors; and today as on the day `golden.tsv` was written.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests may")]
 
 mod environments;
 
