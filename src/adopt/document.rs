@@ -130,9 +130,11 @@ impl Document {
     }
 
     /// Takes out what stands on a line (from 1), or says that there is nothing to take out.
-    pub(crate) fn take_out(&mut self, line: usize) -> Option<Removed> {
+    /// Of a list it is the item that `message` has in backticks, if there is one.
+    pub(crate) fn take_out(&mut self, line: usize, message: &str) -> Option<Removed> {
         let (_, places) = self.write();
         let place = (*places.get(line.checked_sub(1)?)?)?;
+        let place = self.named(place, message).unwrap_or(place);
         match place {
             Place::Table(nth) => {
                 let gone = self.tables.get(nth)?.name.clone();
@@ -174,6 +176,16 @@ impl Document {
                 Some(Removed { what, origins })
             }
         }
+    }
+}
+
+impl Document {
+    /// The item of a list that a message has in backticks.
+    fn named(&self, place: Place, message: &str) -> Option<Place> {
+        let Place::Entry(table, number) = place else { return None };
+        let items = self.tables.get(table)?.entries.get(number)?.value.as_array()?;
+        let named = |item: &Value| item.as_str().is_some_and(|text| message.contains(&format!("`{text}`")));
+        Some(Place::Item(table, number, items.iter().position(named)?))
     }
 }
 
@@ -286,15 +298,15 @@ mod tests {
     #[test]
     fn a_line_is_taken_out_with_where_it_comes_from() {
         let mut document = document();
-        assert_eq!(document.take_out(7).unwrap().what, "");
-        let removed = document.take_out(9).unwrap();
+        assert_eq!(document.take_out(7, "").unwrap().what, "");
+        let removed = document.take_out(9, "").unwrap();
         assert_eq!(removed.origins, [vec!["1".to_owned()]]);
         assert!(document.text().contains("volumes = [\"a:/a\"]"), "{}", document.text());
-        assert_eq!(document.take_out(13).unwrap().origins, [vec!["A".to_owned()]]);
-        let removed = document.take_out(6).unwrap();
+        assert_eq!(document.take_out(13, "").unwrap().origins, [vec!["A".to_owned()]]);
+        let removed = document.take_out(6, "").unwrap();
         assert_eq!(removed.what, "[services.web]");
         assert!(!document.text().contains("web"));
-        assert!(document.take_out(1).is_none() && document.take_out(99).is_none());
+        assert!(document.take_out(1, "").is_none() && document.take_out(99, "").is_none());
     }
 
     proptest! {

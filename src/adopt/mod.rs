@@ -6,7 +6,9 @@
 //! out again and reported, so that the result is a profile that builds.
 
 mod document;
+mod environment;
 mod grants;
+mod harden;
 mod import;
 mod known;
 mod ledger;

@@ -120,8 +120,11 @@ fn bind(
             "do without it, or run this on a machine of its own",
         );
     }
-    if source == "/etc/timezone" {
-        return nothing("not every release has this file", "set `TZ` in its environment");
+    if ["/etc/timezone", "/etc/localtime"].contains(&source) {
+        return Mount::Nothing(
+            "it belongs to the droplet's own system, whose clock runs in UTC: `TZ` in the environment says another zone".to_owned(),
+            None,
+        );
     }
     if source.contains('$') || source.contains(':') {
         return Mount::Nothing(format!("`{source}` is not a path"), None);
@@ -135,7 +138,12 @@ fn bind(
         let base = shown.trim_start_matches("../").replace(['/', ' '], "-");
         let base: String = base.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
         let base = base.trim_matches(['.', '-', '_']);
-        Mount::Volume(if base.is_empty() { format!("{name}-data") } else { base.to_owned() })
+        let named = if base.is_empty() { format!("{name}-data") } else { base.to_owned() };
+        // A directory and a volume of one name are two things.
+        let volumes = project.model["volumes"].as_object().into_iter().flatten();
+        let taken =
+            volumes.into_iter().any(|(key, volume)| *key == named || volume["name"] == named.as_str());
+        Mount::Volume(if taken { format!("{named}-directory") } else { named })
     };
     let config = CONFIGURATION.iter().any(|lead| target.starts_with(lead));
     match project.found.get(source).unwrap_or(&Found::Missing) {
@@ -298,10 +306,12 @@ impl Import<'_> {
                 }
                 Mount::Nothing(why, instead) => {
                     if let Some(instead) = &instead {
-                        self.ledger.todo(format!(
-                            "`{service}` mounts `{}` at `{target}`: {why}; {instead}",
-                            mount["source"].as_str().unwrap_or_default()
-                        ));
+                        let source = mount["source"].as_str().unwrap_or_default();
+                        let below = self.project.within(source).filter(|_| mount["type"] == "bind");
+                        let shown = below.unwrap_or_else(|| source.to_owned());
+                        let shown = if shown.is_empty() { "." } else { &shown };
+                        self.ledger
+                            .todo(format!("`{service}` mounts `{shown}` at `{target}`: {why}; {instead}"));
                     }
                     self.ledger.left(at, why, instead.as_deref());
                 }

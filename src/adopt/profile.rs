@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::document::{Document, Table};
 use super::import::Import;
 use super::roles::Role;
-use super::{routes, settle};
+use super::settle;
 
 const PROFILE: &str = r#"# What is production's own.
 
@@ -71,9 +71,9 @@ const SIZES: &[(u64, u64, &str)] = &[
 
 /// The base and the profile of an import.
 pub(super) fn documents(import: &mut Import<'_>) -> (Document, Document) {
-    let (route_tables, domain, default) = import.routes();
+    let (route_tables, domain) = import.routes();
     let base = base(import, route_tables);
-    let profile = profile(import, &domain, default.as_deref());
+    let profile = profile(import, &domain);
     (base, profile)
 }
 
@@ -83,6 +83,9 @@ fn base(import: &mut Import<'_>, routes: Vec<Table>) -> Document {
         let some = import.roles.iter().filter(|(_, role)| want(role));
         some.map(|(old, _)| (import.names[old].clone(), old.clone())).collect()
     };
+    if import.roles.values().all(Role::is_out) {
+        import.ledger.todo("no service of the project has a place in a profile (`IMPORT.md` says why of each): write a `[services.NAME]` yourself".to_owned());
+    }
     let states = named(Role::is_state);
     if !states.is_empty() {
         let entry = top.set("stateful", states.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
@@ -158,7 +161,7 @@ fn secrets(import: &mut Import<'_>) -> Vec<Table> {
     tables
 }
 
-fn profile(import: &mut Import<'_>, domain: &str, default: Option<&str>) -> Document {
+fn profile(import: &mut Import<'_>, domain: &str) -> Document {
     let mut top = Table::new(&[]);
     top.set("extends", "base.toml");
     top.set("environment", "production");
@@ -181,8 +184,7 @@ fn profile(import: &mut Import<'_>, domain: &str, default: Option<&str>) -> Docu
         .note("Documentation addresses (RFC 5737): put those in from which you administer.");
     import.ledger.todo("write the addresses from which you administer as `ssh_from` in `production.toml`: those there are for documentation".to_owned());
     import.ledger.todo("write your own registry as `repository` in `production.toml`".to_owned());
-    let mut tables = vec![top, registry, droplet, firewall];
-    tables.extend(default.map(routes::default_route));
+    let tables = vec![top, registry, droplet, firewall];
     let head = vec!["What is production's own.".to_owned()];
     Document { head, tables }
 }

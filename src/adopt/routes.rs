@@ -1,6 +1,6 @@
 //! Published ports and the labels of other proxies → routes through the bundle's own door.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::document::Table;
 use super::import::Import;
@@ -28,9 +28,17 @@ pub(crate) struct Candidate {
 /// Ports of protocols that are not HTTP (IANA, Service Name and Transport Protocol Port Number Registry).
 const OTHERS: &[u16] = &[
     21, 22, 23, 25, 53, 110, 111, 123, 143, 161, 389, 465, 514, 587, 636, 853, 873, 993, 995, 1194, 1433,
-    1521, 1883, 2022, 2049, 2181, 2222, 2379, 3306, 3478, 4222, 5222, 5269, 5349, 5432, 5433, 5671, 5672,
-    6379, 6380, 6432, 8883, 9042, 9092, 9094, 11211, 25565, 27017, 33060, 50051, 51820,
+    1521, 1883, 2022, 2049, 2181, 2222, 2379, 3306, 3478, 4222, 5222, 5060, 5061, 6881, 8388, 5269, 5349,
+    5432, 5433, 5671, 5672, 6379, 6380, 6432, 8883, 9042, 9092, 9094, 11211, 25565, 27017, 33060, 50051,
+    51820,
 ];
+
+/// Whether a port is one on which programs usually speak HTTP.
+fn usual(port: u16) -> bool {
+    matches!(port, 80..=99 | 591 | 1080 | 1313 | 1337 | 1880 | 2283 | 2368 | 3000..=3999 | 4000..=4999 | 5000..=5999
+        | 7000..=7999 | 8000..=8999 | 9000..=9999 | 10000 | 11434 | 15672 | 19999)
+        && !OTHERS.contains(&port)
+}
 
 /// Ports on which programs speak TLS themselves.
 const TLS: &[u16] = &[443, 8443, 9443];
@@ -74,7 +82,7 @@ impl Import<'_> {
             } else if TLS.contains(&target) {
                 encrypted = true;
                 self.ledger.left(at, "TLS ends at the door: HAProxy speaks HTTP to the service", None);
-            } else if udp || OTHERS.contains(&target) {
+            } else if udp || !(usual(target) || image.http.is_some_and(|(port, _)| port == target)) {
                 let protocol = if udp { "udp" } else { "tcp" };
                 self.ledger.left(
                     at,
@@ -149,8 +157,8 @@ impl Import<'_> {
         }
     }
 
-    /// The tables of the routes, the domain, and the route that the public gets.
-    pub(super) fn routes(&mut self) -> (Vec<Table>, String, Option<String>) {
+    /// The tables of the routes, and the domain.
+    pub(super) fn routes(&mut self) -> (Vec<Table>, String) {
         let mut all = std::mem::take(&mut self.candidates);
         // Where something faces the public, what faced the machine alone goes on doing so.
         if all.iter().any(|one| one.private.is_none()) {
@@ -173,7 +181,6 @@ impl Import<'_> {
         }
         let domain = domain.unwrap_or_else(|| "app.example.com".to_owned());
         let mut tables: Vec<Table> = Vec::new();
-        let mut default = None;
         for (nth, one) in all.iter().enumerate() {
             let plain = one.service.clone();
             let again = tables.iter().any(|table: &Table| table.name.get(1) == Some(&plain));
@@ -202,15 +209,12 @@ impl Import<'_> {
             if let Some(below) = &one.below {
                 table.set("path", below.clone());
             }
-            if nth == 0 && all.len() > 1 {
-                default = Some(name.clone());
-            }
             tables.push(table);
         }
         if tables.is_empty() {
             self.ledger.todo("nothing of it is reached from outside: if something should be, add a `[routes.NAME]` with `service`, `port` and `health`".to_owned());
         }
-        (tables, domain, default)
+        (tables, domain)
     }
 }
 
@@ -279,7 +283,11 @@ fn exposed(service: &Value) -> Option<u16> {
 /// Port and path that a health check asks on the container itself.
 fn health_address(service: &Value) -> Option<(u16, String)> {
     let test = words(&service["healthcheck"]["test"]);
-    let (_, rest) = test.split_once("http://")?;
+    // `curl` does not ask for the scheme.
+    let rest = match test.split_once("http://") {
+        Some((_, rest)) => rest,
+        None => &test[test.find("localhost:").or_else(|| test.find("127.0.0.1:"))?..],
+    };
     let end = rest.find([' ', '"', '\'', '|', '>', ';', ')', '\\']).unwrap_or(rest.len());
     let (host, below) = rest[..end].split_once('/').unwrap_or((&rest[..end], ""));
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));
@@ -289,17 +297,10 @@ fn health_address(service: &Value) -> Option<(u16, String)> {
     Some((port.parse().ok()?, format!("/{below}")))
 }
 
-/// For `[proxy]`.
-pub(super) fn default_route(name: &str) -> Table {
-    let mut table = Table::new(&["proxy"]);
-    table
-        .set("default", json!(name))
-        .note("The route that every host name leads to which no other route has.");
-    table
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

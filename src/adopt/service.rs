@@ -9,13 +9,8 @@ use super::import::Import;
 use super::known::{Known, known};
 use super::ledger::{Path, path};
 use super::roles::Role;
-use super::secrets::{Part, secret_name, template};
-use super::variables::is_secret;
+use super::secrets::secret_name;
 use super::{report, words};
-use crate::artifacts::compose;
-
-/// What root's entrypoints need to prepare directories and become somebody else. Docker gives fourteen by default.
-const ROOTS: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 
 /// Keys that stay behind, and why.
 const LEFT: &[(&str, &str)] = &[
@@ -41,16 +36,16 @@ pub(super) struct Draft<'m> {
     /// As the profile calls it.
     pub(super) name: String,
     pub(super) model: &'m Value,
-    image: String,
-    known: Known,
+    pub(super) image: String,
+    pub(super) known: Known,
     pub(super) table: Table,
-    environment: Table,
+    pub(super) environment: Table,
     /// Values for its env file, each with where it comes from.
     pub(super) sealed: BTreeMap<String, (String, Path)>,
     /// Secrets that it reads as files.
     pub(super) mounted: Vec<(String, Path)>,
     /// As whom it runs, in numbers, if that is known.
-    user: Option<String>,
+    pub(super) user: Option<String>,
 }
 
 impl Draft<'_> {
@@ -282,7 +277,7 @@ impl Import<'_> {
     }
 
     /// Whether the bundle says the very same of this key.
-    fn is_ours(&self, draft: &Draft<'_>, key: &str, value: &Value) -> bool {
+    pub(super) fn is_ours(&self, draft: &Draft<'_>, key: &str, value: &Value) -> bool {
         let state = self.roles.get(draft.old).is_some_and(Role::is_state);
         match key {
             "restart" => value == if state { "unless-stopped" } else { "no" },
@@ -292,191 +287,12 @@ impl Import<'_> {
         }
     }
 
-    fn environment(&mut self, draft: &mut Draft<'_>) {
-        let model = draft.model;
-        for (key, value) in model["environment"].as_object().into_iter().flatten() {
-            let at = draft.at(["environment", key]);
-            let text = match value {
-                Value::Null => {
-                    self.passed_through(draft, key, at);
-                    continue;
-                }
-                Value::String(text) => text.clone(),
-                other => report::plain(other),
-            };
-            if key.starts_with("BUNDLE_") {
-                self.ledger.left(at, "such variables tell a service its release and environment", None);
-            } else if let Some(parts) = self.secrets.cut(&text) {
-                let parts: Vec<Part<'_>> = parts;
-                self.seal(draft, key, &parts, at);
-            } else {
-                let renamed = self.hosts(key, &text);
-                if renamed == text {
-                    self.ledger.carried(at.clone());
-                } else {
-                    self.ledger.changed(
-                        at.clone(),
-                        "names a service by its own name: container names and aliases are gone",
-                        None,
-                    );
-                }
-                draft.environment.set(key, renamed).from(at);
-            }
-        }
-    }
-
-    /// A variable without a value: Compose takes it from the shell of whoever starts it.
-    fn passed_through(&mut self, draft: &mut Draft<'_>, key: &str, at: Path) {
-        if is_secret(key) {
-            let name = secret_name(key);
-            self.secrets.declare(&name, &format!("`{key}` in the shell that started Compose"), &draft.name);
-            self.seal(draft, key, &[Part::Secret(name)], at);
-            return;
-        }
-        self.ledger.left(
-            at,
-            "its value came from the shell that started Compose",
-            Some("write it in `environment`"),
-        );
-        self.ledger.todo(format!("`{key}` of `{}` came from the shell that started Compose: write its value in `environment`, or take the line out", draft.old));
-        draft
-            .environment
-            .comment
-            .push(format!("{key} = \"…\"  (it came from the shell that started Compose)"));
-    }
-
-    /// A value with secrets in it: as a file where the image can read one, else in the service's env file.
-    fn seal(&mut self, draft: &mut Draft<'_>, key: &str, parts: &[Part<'_>], at: Path) {
-        let Some(text) = template(parts) else {
-            self.ledger.left(
-                at,
-                "it has a secret in it, and braces of its own, which a template cannot have",
-                None,
-            );
-            self.ledger.todo(format!(
-                "`{key}` of `{}` has a secret in it and was left out: write it in `[env_files]`",
-                draft.old
-            ));
-            return;
-        };
-        let text = self.hosts(key, &text);
-        for part in parts {
-            if let Part::Secret(name) = part {
-                self.secrets.declare(name, &self.where_from(name), &draft.name);
-            }
-        }
-        let user = draft.user.clone().or_else(|| {
-            draft.model["user"]
-                .is_null()
-                .then(|| draft.known.user_of(&draft.image))
-                .flatten()
-                .map(str::to_owned)
-        });
-        if let (Some(variable), Some(user)) = (draft.known.file_variable(key), user) {
-            let name = match parts {
-                [Part::Secret(name)] => name.clone(),
-                _ => {
-                    let name = secret_name(&format!("{}_{key}", draft.name));
-                    self.secrets.declare(&name, "put together on the droplet", &draft.name);
-                    if let Some(secret) = self.secrets.all.get_mut(&name) {
-                        secret.template = Some(text);
-                    }
-                    name
-                }
-            };
-            let file = format!("/run/secrets/{name}");
-            self.ledger.changed(
-                at.clone(),
-                format!("the secret `{name}`, which the image reads from a file: `{variable}`"),
-                None,
-            );
-            self.ledger.added(
-                draft.at(["environment", &variable]),
-                "the image reads the secret from a file",
-                None,
-            );
-            draft.environment.set(&variable, file).from(at.clone());
-            draft.user = Some(user);
-            draft.mount(name, at);
-            return;
-        }
-        let names: Vec<String> = parts
-            .iter()
-            .filter_map(|part| if let Part::Secret(name) = part { Some(format!("`{name}`")) } else { None })
-            .collect();
-        self.ledger.changed(
-            at.clone(),
-            format!(
-                "put together on the droplet from {}, and handed over in the environment",
-                names.join(", ")
-            ),
-            None,
-        );
-        draft.sealed.insert(key.to_owned(), (text, at));
-    }
-
-    /// Where the value of a secret is today.
-    fn where_from(&self, name: &str) -> String {
-        let variable = self.project.marks.values().find(|variable| secret_name(variable) == name);
-        variable.map_or_else(String::new, |variable| format!("the variable `{variable}`"))
-    }
-
-    /// The command, with secrets taken out of it.
-    fn command(&mut self, draft: &mut Draft<'_>) {
-        for key in ["entrypoint", "command"] {
-            let value = &draft.model[key];
-            let at = draft.at([key]);
-            if value.is_null() {
-                continue;
-            }
-            if !self.secrets.in_words(value) {
-                draft.table.set(key, value.clone()).from(at.clone());
-                self.ledger.carried(at);
-                continue;
-            }
-            let first =
-                value.as_array().and_then(|words| words.first()).and_then(Value::as_str).unwrap_or_default();
-            let shell =
-                words::shell(&self.secrets, value).filter(|_| key == "entrypoint" || !first.starts_with('-'));
-            let Some((words, named, doubtful)) = shell else {
-                self.ledger.left(
-                    at,
-                    "it has a secret in it, and begins with an option of a program that only the image knows",
-                    None,
-                );
-                self.ledger.todo(format!("the command of `{}` has a secret in it and was left out: write it as `[\"sh\", \"-c\", \"exec PROGRAM …\"]` with the secret as a variable from `[env_files]`", draft.old));
-                continue;
-            };
-            if key == "command" && !draft.known.state && draft.model["entrypoint"].is_null() {
-                self.ledger.todo(format!("`{}` gets its command from a shell now, because a secret stood in it: look whether the image's entrypoint runs whatever it is given", draft.old));
-            }
-            self.ledger.changed(
-                at.clone(),
-                "a shell takes the secret from the environment: it stands in no command line of the bundle",
-                None,
-            );
-            if doubtful {
-                self.ledger.todo(format!("look at the quotes in `{key}` of `{}`: a secret in it is a variable now, which a shell does not fill in between single quotes", draft.old));
-            }
-            draft.table.set(key, words).from(at.clone());
-            self.expose(draft, named, &at);
-            // The entrypoint sees a shell now, and may not step down from root as it does for its own program.
-            if draft.model["user"].is_null() && draft.user.is_none() {
-                draft.user = draft.known.user_of(&draft.image).map(str::to_owned);
-            }
-        }
-    }
-
-    /// Gives secrets to the environment under their own names.
-    fn expose(&mut self, draft: &mut Draft<'_>, named: Vec<String>, at: &Path) {
-        for name in named {
-            self.secrets.declare(&name, &self.where_from(&name), &draft.name);
-            draft.sealed.insert(words::variable(&name), (format!("{{{{ {name} }}}}"), at.clone()));
-        }
-    }
-
     fn healthcheck(&mut self, draft: &mut Draft<'_>, value: &Value) {
         let at = draft.at(["healthcheck"]);
+        if value["test"].is_null() && value["disable"] != true {
+            self.ledger.left(at, "it has no test: the image's own, if it has one, goes on as it is", None);
+            return;
+        }
         let mut check = without_floats(value);
         if self.secrets.in_words(&value["test"]) {
             let mut test_at = at.clone();
@@ -619,203 +435,6 @@ impl Import<'_> {
         }
         items.splice(0..0, declared.into_iter().map(|item| (item, at.clone())));
         list(&mut draft.table, "tmpfs", items);
-    }
-
-    fn user(&mut self, draft: &mut Draft<'_>) {
-        let said = &draft.model["user"];
-        let at = draft.at(["user"]);
-        let text = said.as_str().unwrap_or_default().to_owned();
-        if draft.mounted.is_empty() && (!said.is_null() || draft.user.is_none()) {
-            if !said.is_null() {
-                draft.table.set("user", text).from(at.clone());
-                self.ledger.carried(at);
-            }
-            return;
-        }
-        let numbers = draft.user.clone().unwrap_or_else(|| {
-            self.ledger.todo(format!("`{}` reads secrets as files, which belong to its user: write that user's numbers as `user` (now `0:0`, root)", draft.old));
-            "0:0".to_owned()
-        });
-        if said.is_null() {
-            self.ledger.added(at.clone(), "its secrets are files that belong to this user", None);
-        } else if text == numbers {
-            self.ledger.carried(at.clone());
-        } else {
-            self.ledger.changed(
-                at.clone(),
-                "in numbers: its secrets are files that belong to this user",
-                None,
-            );
-        }
-        draft.table.set("user", numbers.clone()).from(at);
-        draft.user = Some(numbers);
-    }
-
-    /// What the bundle does to every service that does not say otherwise.
-    fn harden(&mut self, draft: &mut Draft<'_>) {
-        let said = |key: &str| !draft.model[key].is_null();
-        let added: Vec<&str> =
-            draft.model["cap_add"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let rootless = draft.user.as_deref().or(draft.model["user"].as_str()).is_some_and(|user| {
-            !["0", "0:0", "root", "root:root"].contains(&user) && !user.starts_with("0:")
-        });
-        let (at_add, at_drop) = (draft.at(["cap_add"]), draft.at(["cap_drop"]));
-        if said("cap_drop") {
-            if !added.is_empty() {
-                draft.table.set("cap_add", json!(added)).from(at_add.clone());
-                self.ledger.carried(at_add);
-            }
-        } else {
-            self.ledger.added(
-                at_drop,
-                "all capabilities are dropped but those in `cap_add`",
-                Some("`cap_drop = []` keeps Docker's own choice"),
-            );
-            let mut all: Vec<&str> = if rootless { Vec::new() } else { ROOTS.to_vec() };
-            if draft.known.own_init {
-                all.extend(["KILL", "SYS_CHROOT"]);
-            }
-            all.extend(added.iter().filter(|one| !ROOTS.contains(*one)));
-            all.sort_unstable();
-            all.dedup();
-            if !all.is_empty() {
-                draft.table.set("cap_add", json!(all)).from(at_add.clone());
-                if added == all {
-                    self.ledger.carried(at_add);
-                } else if added.is_empty() {
-                    self.ledger.added(
-                        at_add,
-                        "what an entrypoint needs that begins as root and becomes somebody else",
-                        Some("take out what it runs without"),
-                    );
-                } else {
-                    self.ledger.changed(
-                        at_add,
-                        "with what an entrypoint needs that begins as root and becomes somebody else",
-                        Some("take out what it runs without"),
-                    );
-                }
-            }
-        }
-        if draft.known.own_init && !said("init") {
-            self.ledger.added(
-                draft.at(["init"]),
-                "it brings a process manager that must be the first process",
-                None,
-            );
-            draft.table.set("init", false);
-        }
-        if let Some(memory) = draft.known.memory.filter(|_| !draft.table.has("mem_limit")) {
-            draft.table.set("mem_limit", memory).note("A guess: it is known to need some.");
-            self.ledger.added(
-                draft.at(["mem_limit"]),
-                format!("{memory}: a guess, because it is known to need some"),
-                Some("write what it needs"),
-            );
-        }
-        self.defaults(draft);
-        for (key, text) in [
-            ("security_opt", "`no-new-privileges`: no program in it gains rights by set-user-ID bits"),
-            ("container_name", "containers are called by service and slot"),
-            ("image", "by digest"),
-            ("labels", "labels of the bundle: `bundle.*`"),
-            ("networks", "fixed addresses on the droplet's networks"),
-            ("pull_policy", "images are there before anything starts"),
-            ("restart", "the activator restarts what is current"),
-        ] {
-            if !self.is_ours(draft, key, &draft.model[key]) {
-                self.ledger.added(draft.at([key]), text, None);
-            }
-        }
-        if !draft.sealed.is_empty() {
-            self.ledger.added(
-                draft.at(["env_file"]),
-                "what has secrets in it is put together on the droplet",
-                None,
-            );
-        }
-        if matches!(self.roles.get(draft.old), Some(Role::Migrations(_))) {
-            self.ledger.added(draft.at(["profiles"]), "migrations are run by the switch", None);
-        }
-        for key in ["BUNDLE_ENVIRONMENT", "BUNDLE_RELEASE"] {
-            self.ledger.added(
-                draft.at(["environment", key]),
-                "tells the service its environment and release",
-                None,
-            );
-        }
-    }
-
-    /// The bundle's defaults, where neither the Compose file nor this import says otherwise.
-    fn defaults(&mut self, draft: &Draft<'_>) {
-        for (key, value) in compose::defaults() {
-            // A log driver of the Compose file's stays behind, and this is what takes its place.
-            let said = draft.table.has(key) || (key != "logging" && !draft.model[key].is_null());
-            let quota = key == "cpus" && (draft.table.has("cpu_quota") || draft.table.has("cpu_period"));
-            if said || quota || key == "cap_drop" {
-                continue;
-            }
-            let shown = report::plain(&value);
-            let (text, undo) = match key {
-                "cpus" => {
-                    (format!("at most {shown} processors"), "`cpus` with another number; `0` is no limit")
-                }
-                "init" => (
-                    "a small first process reaps children and passes signals on".to_owned(),
-                    "`init = false`",
-                ),
-                "logging" => (
-                    "logs go to the journal, within limits".to_owned(),
-                    "read them with `journalctl` or `docker logs`",
-                ),
-                "mem_limit" => (format!("at most {shown} of memory"), "`mem_limit` with what it needs"),
-                "memswap_limit" => {
-                    ("no swap: equal to `mem_limit`".to_owned(), "`memswap_limit` with more than `mem_limit`")
-                }
-                "pids_limit" => {
-                    (format!("at most {shown} processes and threads"), "`pids_limit` with what it needs")
-                }
-                "stop_grace_period" => {
-                    (format!("{shown} to stop, where Docker has 10s"), "`stop_grace_period = \"10s\"`")
-                }
-                "ulimits" => {
-                    (format!("limits of open files, and no core dumps: {shown}"), "`ulimits` with its own")
-                }
-                _ => (format!("the bundle's default: {shown}"), "write the key with another value"),
-            };
-            self.ledger.added(draft.at([key]), text, Some(undo));
-        }
-    }
-
-    /// Host names in a value that are other names of services, written as those services are called.
-    fn hosts(&self, key: &str, text: &str) -> String {
-        let upper = key.to_ascii_uppercase();
-        // A value that is nothing but a name is a host only where the variable says so: databases have names, too.
-        let names_host =
-            ["HOST", "ADDR", "SERVER", "ENDPOINT", "BROKER", "NODE"].iter().any(|word| upper.contains(word));
-        let mut result = String::new();
-        let mut rest = text;
-        let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        while let Some(start) = rest.find(part) {
-            result.push_str(&rest[..start]);
-            rest = &rest[start..];
-            let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
-            let (token, after) = rest.split_at(end);
-            let port =
-                after.strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-            let alone = result.is_empty() && after.is_empty() && names_host;
-            let listed = (result.is_empty() || result.ends_with(','))
-                && (port || (names_host && after.starts_with(',')));
-            let in_url = result.ends_with('@') || result.ends_with("://");
-            let host_like = alone || listed || in_url;
-            match self.aliases.get(token).filter(|_| host_like) {
-                Some(name) => result.push_str(name),
-                None => result.push_str(token),
-            }
-            rest = after;
-        }
-        result.push_str(rest);
-        result
     }
 }
 

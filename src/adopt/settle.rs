@@ -1,15 +1,13 @@
 //! The profile's own reader has the last word: what it refuses is taken out again, line by line, and reported with its
 //! reason, until it is content or nothing more can be taken out.
 
-use std::collections::BTreeMap;
-
 use crate::artifacts::KINDS;
 use crate::model::Digest;
 use crate::profile::{Diagnostics, Lock, Pin, Profile, Severity, Sources, check as read};
 
-use super::Project;
 use super::document::Document;
 use super::ledger::Ledger;
+use super::{Found, Project};
 
 const PROFILE: &str = "profiles/production.toml";
 const BASE: &str = "profiles/base.toml";
@@ -36,6 +34,7 @@ pub(super) fn settle(
     let mut last = None;
     for _ in 0..MOST_ROUNDS {
         let (base_text, profile_text) = (base.text(), profile.text());
+        // Without any service there is no profile, and taking things out does not help.
         let (lock, faults) = check(&base_text, &profile_text, &project.travelling(base));
         let Some(faults) = faults else { return Settled { lock, faults: String::new() } };
         if !take_out(&faults, ledger, base, profile) {
@@ -53,7 +52,7 @@ fn take_out(faults: &Diagnostics, ledger: &mut Ledger, base: &mut Document, prof
         let Some(place) = faults.place(fault) else { continue };
         let Some(line) = place.line else { continue };
         let document = if place.path == BASE { &mut *base } else { &mut *profile };
-        let Some(removed) = document.take_out(line) else { continue };
+        let Some(removed) = document.take_out(line, fault.message()) else { continue };
         if removed.what.is_empty() {
             return true;
         }
@@ -77,12 +76,19 @@ fn take_out(faults: &Diagnostics, ledger: &mut Ledger, base: &mut Document, prof
 }
 
 /// Reads both texts, with a lock that has placeholders for all images; the lock, and what is wrong.
-pub(super) fn check(base: &str, profile: &str, files: &[String]) -> (String, Option<Diagnostics>) {
+pub(super) fn check(
+    base: &str,
+    profile: &str,
+    files: &[(String, Vec<String>)],
+) -> (String, Option<Diagnostics>) {
     let mut sources = Sources::new(PROFILE);
     sources.add(PROFILE, profile);
     sources.add(BASE, base);
-    for file in files {
-        sources.add_contents(&format!("profiles/{file}"), BTreeMap::from([(String::new(), Vec::new())]));
+    for (file, below) in files {
+        let plain = [String::new()];
+        let below = if below.is_empty() { &plain[..] } else { below };
+        let contents = below.iter().map(|path| (path.clone(), Vec::new())).collect();
+        sources.add_contents(&format!("profiles/{file}"), contents);
     }
     let parsed = match Profile::parse(&sources, KINDS) {
         Ok(parsed) => parsed,
@@ -108,11 +114,22 @@ fn placeholder() -> Digest {
 }
 
 impl Project {
-    /// The paths that the profile's files name, as they stand there.
-    fn travelling(&self, base: &Document) -> Vec<String> {
+    /// The paths that the profile's files name, as they stand there, and what is below them.
+    fn travelling(&self, base: &Document) -> Vec<(String, Vec<String>)> {
         let tables =
             base.tables.iter().filter(|table| table.name.first().is_some_and(|first| first == "files"));
         let sources = tables.flat_map(|table| &table.entries).filter(|entry| entry.key == "source");
-        sources.filter_map(|entry| entry.value.as_str().map(str::to_owned)).collect()
+        let sources = sources.filter_map(|entry| entry.value.as_str());
+        let below = |named: &str| {
+            let found = self
+                .found
+                .iter()
+                .find(|(path, _)| self.within(path).is_some_and(|below| self.from_profile(&below) == named));
+            match found {
+                Some((_, Found::Directory { files, .. })) => files.clone(),
+                _ => Vec::new(),
+            }
+        };
+        sources.map(|named| (named.to_owned(), below(named))).collect()
     }
 }

@@ -192,6 +192,7 @@ pub(super) fn service(unit: &mut UnitFile) -> Result<(), Refused> {
 
 /// `bundle-certificates.timer`. Looking costs nothing, and asking waits for the last third of a certificate's life; an
 /// hour is what the limits of Let's Encrypt count failures by.
+#[expect(clippy::unnecessary_wraps, reason = "what writes a unit may be refused a value")]
 pub(super) fn timer(unit: &mut UnitFile) -> Result<(), Refused> {
     unit.section("Unit")
         .fixed(&["Description=Look every hour whether a certificate is due"])

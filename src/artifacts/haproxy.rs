@@ -211,16 +211,15 @@ impl Proxy {
 
     /// A crt-list (HAProxy configuration manual, section 5.1, `crt-list`): which certificate and which floor a name has.
     fn list(&self, spec: &Spec) -> Result<String, Refused> {
-        let mut list = String::new();
-        for host in spec.hosts() {
+        let line = |host: &str| {
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
             if host.is_empty() || !host.bytes().all(plain) {
                 return Err(Refused(format!("{host:?} is not a host name")));
             }
             let floor = self.floor(host).name();
-            list.push_str(&format!("{CERTIFICATES}/{host}.pem [ssl-min-ver {floor}] {host}\n"));
-        }
-        Ok(list)
+            Ok(format!("{CERTIFICATES}/{host}.pem [ssl-min-ver {floor}] {host}\n"))
+        };
+        spec.hosts().into_iter().map(line).collect()
     }
 
     fn config(&self, spec: &Spec, active: Slot, list: &str, acme: bool) -> Result<String, RenderError> {
@@ -264,7 +263,7 @@ impl Proxy {
     fn global(&self, config: &mut Config, spec: &Spec) -> Result<(), Refused> {
         config
             .section(&[raw("global")])?
-            .fixed(&["log stdout format raw local0 info", "maxconn 8000"])
+            .fixed(&["log stdout format raw local0 info", "maxconn 8000", "tune.bufsize 16384"])
             .line(&[
                 raw("stats socket"),
                 text(ADMIN_SOCKET),

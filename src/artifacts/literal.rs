@@ -1,7 +1,7 @@
 //! Paths and unit names that renderers spell out, and the questions that several of them ask of a spec.
 
-use super::{Problem, RenderError};
-use crate::model::{ServiceName, TreePath, UnitName, User};
+use super::{Problem, RenderError, ServiceMount, Tree};
+use crate::model::{SecretFile, SecretName, SecretSource, ServiceName, TreePath, UnitName, User};
 use crate::spec::{Service, Spec};
 
 /// A path in the tree.
@@ -57,6 +57,35 @@ pub(super) fn processors(spec: &Spec, service: &Service) -> u32 {
         0 => spec.droplet.vcpus.max(1),
         asked => asked.min(spec.droplet.vcpus.max(1)),
     }
+}
+
+/// Has a service read a secret, whether or not it is among those that its profile names; says where.
+pub(super) fn reads(
+    tree: &mut Tree,
+    name: &ServiceName,
+    service: &Service,
+    secret: &SecretName,
+) -> Result<String, RenderError> {
+    let target = format!("/run/secrets/{secret}");
+    if !service.secrets.contains(secret) {
+        let source = tree.secret_file(SecretFile {
+            path: path(&format!("{name}/{secret}"))?,
+            source: SecretSource::Value(secret.clone()),
+            owner: owner(service),
+            link: None,
+        })?;
+        tree.mount(name, ServiceMount { source, target: target.clone() });
+    }
+    Ok(target)
+}
+
+/// What is wrong with a secret that a kind's table names.
+pub(super) fn check_secret(spec: &Spec, at: Vec<String>, secret: &SecretName) -> Option<Problem> {
+    (!spec.secrets.contains_key(secret)).then(|| Problem {
+        at,
+        message: format!("there is no secret `{secret}`"),
+        hint: Some(format!("add `[secrets.{secret}]` with `generate = \"password\"`")),
+    })
 }
 
 /// A finding about the value at `key` of the kind's table.

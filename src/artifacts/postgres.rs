@@ -19,7 +19,7 @@ use super::format::postgres::Conf;
 use super::size::Size;
 use super::version::Version;
 use super::{Artifact, Entry, Problem, RenderError, Section, ServiceMount, Tree, literal};
-use crate::model::{Dump, ServiceName};
+use crate::model::{Dump, SecretName, ServiceName};
 use crate::spec::{Placement, Service, Spec};
 
 /// How PostgreSQL is configured: sized from memory and CPUs, reached by one user in one database.
@@ -45,6 +45,10 @@ pub struct Postgres {
     /// The user that reaches it.
     #[schemars(example = &"app")]
     user: String,
+    /// The secret that is the user's password when the database is made. Default: what the service's `environment` says
+    /// (`POSTGRES_PASSWORD_FILE`).
+    #[schemars(example = &"postgres_password")]
+    password: Option<SecretName>,
     /// Further pairs of database and user that may come in, each by password. Default: none.
     #[serde(default)]
     #[schemars(example = reports())]
@@ -155,6 +159,7 @@ impl Artifact for Postgres {
                 Some(Problem { at, message, hint: Some(hint) })
             }));
         }
+        problems.extend(self.check_words(spec));
         if !(1..=10_000).contains(&self.max_connections) {
             let message = format!("{} connections are not between 1 and 10000", self.max_connections);
             problems.push(literal::problem("max_connections", message, None));
@@ -184,6 +189,10 @@ impl Artifact for Postgres {
             "hba_file=/etc/postgresql/pg_hba.conf",
         ];
         tree.command(&self.service, command.map(str::to_owned).to_vec());
+        if let Some(password) = &self.password {
+            let file = literal::reads(tree, &self.service, service, password)?;
+            tree.variable(&self.service, "POSTGRES_PASSWORD_FILE", &file);
+        }
         tree.dump(self.dump());
         self.container(service, tree);
         Ok(())
@@ -216,6 +225,31 @@ impl Postgres {
     fn major(&self, service: &Service) -> u32 {
         let version = self.version.or_else(|| Version::of(&service.image));
         version.map_or(*MAJORS.start(), |version| version.major)
+    }
+
+    /// What neither file could carry.
+    fn check_words(&self, spec: &Spec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let at = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>();
+        let mut name = |keys: &[&str], name: &str| {
+            let refused = Conf::default().host(name, name, spec.networks.data, "reject").err();
+            let hint = Some("it has no quotes, and does not begin with `/`, `+` or `@`".to_owned());
+            problems.extend(refused.map(|refused| Problem { at: at(keys), message: refused.0, hint }));
+        };
+        name(&["database"], &self.database);
+        name(&["user"], &self.user);
+        for (nth, access) in self.access.iter().enumerate() {
+            name(&["access", &nth.to_string(), "database"], &access.database);
+            name(&["access", &nth.to_string(), "user"], &access.user);
+        }
+        let secret = self.password.as_ref();
+        problems.extend(secret.and_then(|secret| literal::check_secret(spec, at(&["password"]), secret)));
+        for (key, value) in self.own() {
+            let refused = Conf::default().set("a", &value).err();
+            let keys: Vec<&str> = std::iter::once("settings").chain(key.split('.')).collect();
+            problems.extend(refused.map(|refused| Problem { at: at(&keys), message: refused.0, hint: None }));
+        }
+        problems
     }
 
     fn memory(&self, service: &Service) -> Size {
@@ -444,6 +478,30 @@ mod tests {
         assert_eq!(at(base, &tagged("13")), [["version"]]);
         assert_eq!(at(&format!("{base}locale = 'a b'"), &spec), [["locale"]]);
         assert_eq!(at(&format!("{base}memory = '2g'"), &spec), [["memory"]]);
+    }
+
+    #[test]
+    fn what_no_file_could_carry_is_refused_at_its_place() {
+        let text = "service = 'postgres'\ndatabase = '/app'\nuser = 'a\"b'\npassword = 'nothing'\n\
+                    access = [{ database = 'x', user = '@y' }]\n[settings]\nwork_mem = \"8MB\\nfsync = off\"";
+        let expected: [&[&str]; 5] =
+            [&["database"], &["user"], &["access", "0", "user"], &["password"], &["settings", "work_mem"]];
+        assert_eq!(at(text, &tagged("16")), expected);
+    }
+
+    #[test]
+    fn a_password_needs_no_more_than_its_name() {
+        let tree = fixture::render_with(
+            &fixture::spec(),
+            "user = \"app\"\n",
+            "user = \"app\"\npassword = \"redis_password\"\n",
+        );
+        let data = fixture::text(&tree, "compose/data.yaml", Slot::Blue);
+        let (_, postgres) = data.split_once("container_name: postgres").unwrap();
+        let (postgres, _) = postgres.split_once("container_name: redis").unwrap();
+        assert!(postgres.contains("target: /run/secrets/redis_password"), "{data}");
+        // The profile's own variable stays.
+        assert!(postgres.contains("POSTGRES_PASSWORD_FILE: /run/secrets/postgres_password"), "{data}");
     }
 
     #[test]

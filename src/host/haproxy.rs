@@ -86,14 +86,11 @@ pub fn show_certificate(
     let fail = |cause: &str| {
         HostError::new(format!("having HAProxy show another `{path}`"), cause.trim().replace('\n', "; "))
     };
-    let said = match ask(&format!("set ssl cert {path} <<\n{pem}")) {
-        Ok(said) => said,
-        // Nobody there.
-        Err(_) => return keep().map(|()| Shown::OnceItIsRead),
-    };
-    if said.contains("not referenced by the configuration") {
+    let said = ask(&format!("set ssl cert {path} <<\n{pem}"));
+    let Some(said) = said.ok().filter(|said| !said.contains("not referenced by the configuration")) else {
+        // Nobody there, or nobody who knows the name.
         return keep().map(|()| Shown::OnceItIsRead);
-    }
+    };
     if !said.contains("Transaction") {
         return Err(fail(&said));
     }

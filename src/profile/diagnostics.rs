@@ -1,5 +1,6 @@
 //! Everything that is wrong with a profile, said at once: file, line, caret, and what to do.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -8,7 +9,7 @@ use annotate_snippets::{
 };
 use serde::Serialize;
 
-use super::merge::way;
+use super::merge::ways;
 use super::source::{Source, Sources, Span};
 
 /// How bad a finding is.
@@ -67,7 +68,7 @@ pub struct Finding {
     pub end_column: Option<usize>,
     /// What is said at the place itself.
     pub label: Option<String>,
-    /// The files by which the one came in that it is in: the profile first, that one last.
+    /// The files by which the one came in that it is in: the profile first, that one last; of the lock only itself.
     pub way: Vec<String>,
     /// Other places that explain it.
     pub also: Vec<Also>,
@@ -99,9 +100,6 @@ const MOST_SHOWN: usize = 100;
 pub struct Diagnostics {
     sources: Sources,
     items: Vec<Diagnostic>,
-    /// Every key that was asked for, by the table's name in messages: what the schema must describe.
-    #[cfg(test)]
-    pub(crate) asked: std::collections::BTreeMap<String, std::collections::BTreeSet<&'static str>>,
 }
 
 impl Diagnostic {
@@ -180,12 +178,7 @@ impl Diagnostic {
 
 impl Diagnostics {
     pub(crate) fn new(sources: &Sources) -> Self {
-        Self {
-            sources: sources.clone(),
-            items: Vec::new(),
-            #[cfg(test)]
-            asked: std::collections::BTreeMap::new(),
-        }
+        Self { sources: sources.clone(), items: Vec::new() }
     }
 
     fn push(&mut self, severity: Severity, message: String) -> &mut Diagnostic {
@@ -277,13 +270,15 @@ impl Diagnostics {
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let ways = self.ways();
         let mut items: Vec<&Diagnostic> = self.iter().collect();
         let more = items.len().saturating_sub(MOST_SHOWN);
         if more > 0 {
             items.sort_by_key(|item| item.severity);
             items.truncate(MOST_SHOWN);
         }
-        let mut texts: Vec<String> = items.into_iter().map(|item| self.render_one(&renderer, item)).collect();
+        let mut texts: Vec<String> =
+            items.into_iter().map(|item| self.render_one(&renderer, item, &ways)).collect();
         if more > 0 {
             texts.push(format!("and {more} more like these"));
         }
@@ -294,7 +289,12 @@ impl Diagnostics {
         all
     }
 
-    fn render_one(&self, renderer: &Renderer, item: &Diagnostic) -> String {
+    fn render_one(
+        &self,
+        renderer: &Renderer,
+        item: &Diagnostic,
+        ways: &BTreeMap<String, Vec<String>>,
+    ) -> String {
         let level = match item.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -313,7 +313,7 @@ impl Diagnostics {
             }
             elements.push(origin.into());
         }
-        if let Some(from) = self.layer(item) {
+        if let Some(from) = self.layer(item, ways) {
             elements.push(Level::NOTE.message(printable(&from)).into());
         }
         elements.extend(item.help.iter().map(|text| Level::HELP.message(printable(text)).into()));
@@ -325,9 +325,8 @@ impl Diagnostics {
     }
 
     /// The file that a finding is in, if it came in by `extends`, and how it did.
-    fn layer(&self, item: &Diagnostic) -> Option<String> {
-        let way = self.way(item);
-        let (file, above) = way.split_last()?;
+    fn layer(&self, item: &Diagnostic, ways: &BTreeMap<String, Vec<String>>) -> Option<String> {
+        let (file, above) = ways.get(self.file(item)?)?.split_last()?;
         let (profile, between) = above.split_first()?;
         let mut text = format!("this is in `{file}`, which `{profile}` extends");
         for (nth, file) in between.iter().enumerate() {
@@ -337,22 +336,24 @@ impl Diagnostics {
         Some(text)
     }
 
-    /// The files by which the one came in that a finding is in: the profile first, that one last. Empty for the lock
-    /// and other files that no profile extends.
-    pub fn way(&self, item: &Diagnostic) -> Vec<String> {
-        let file = match (&item.file, item.labels.first()) {
-            (Some(file), _) => file.clone(),
-            (None, Some((span, _))) => match self.sources.at(span.start) {
-                Some(source) => source.path.clone(),
-                None => return Vec::new(),
-            },
-            (None, None) => return Vec::new(),
-        };
-        way(&self.sources, &file)
+    /// The file that a finding is in.
+    fn file<'d>(&'d self, item: &'d Diagnostic) -> Option<&'d str> {
+        match (&item.file, item.labels.first()) {
+            (Some(file), _) => Some(file),
+            (None, Some((span, _))) => self.sources.at(span.start).map(|source| source.path.as_str()),
+            (None, None) => None,
+        }
+    }
+
+    /// The files by which each came in, if a finding is in another one than the profile itself: it takes reading them.
+    fn ways(&self) -> BTreeMap<String, Vec<String>> {
+        let elsewhere = self.items.iter().any(|item| self.file(item) != Some(self.sources.root()));
+        if elsewhere { ways(&self.sources) } else { BTreeMap::new() }
     }
 
     /// The findings as data, for programs.
     pub fn findings(&self) -> Vec<Finding> {
+        let ways = self.ways();
         self.iter()
             .map(|item| {
                 let place = self.place(item).unwrap_or_else(|| Place::of_file(self.sources.root()));
@@ -373,7 +374,9 @@ impl Diagnostics {
                     end_column: end.as_ref().and_then(|end| end.column),
                     place,
                     label: main.map(|(_, text)| text.clone()).filter(|text| !text.is_empty()),
-                    way: self.way(item),
+                    way: self.file(item).map_or_else(Vec::new, |file| {
+                        ways.get(file).cloned().unwrap_or_else(|| vec![file.to_owned()])
+                    }),
                     also: also.collect(),
                     help: item.help.clone(),
                 }

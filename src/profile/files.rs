@@ -118,7 +118,19 @@ fn place(name: &str, span: &Span, faults: &mut Diagnostics) -> Option<(Option<Se
 
 /// Checks that the services are there, and that nothing else is mounted at the same place.
 pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
+    let mut taken: BTreeMap<String, &Span> = BTreeMap::new();
     for placed in profile.files.values() {
+        for place in seen(placed) {
+            if let Some(first) = taken.insert(place.clone(), &placed.span) {
+                faults
+                    .error(
+                        placed.span.clone(),
+                        format!("`{}` has two contents", place.trim_start_matches(':')),
+                    )
+                    .also(first.clone(), "the other");
+                break;
+            }
+        }
         let Some(name) = &placed.file.service else { continue };
         let Some(service) = profile.services.get(name) else {
             let known = profile.services.keys().map(ServiceName::as_str).collect();
@@ -137,6 +149,13 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
                 .also(service.span.clone(), "this service");
         }
     }
+}
+
+/// Where each file of the profile is seen, as `SERVICE:/path`.
+fn seen(placed: &PlacedFile) -> impl Iterator<Item = String> {
+    let place = placed.file.service.as_ref().map_or_else(String::new, ServiceName::to_string);
+    let below = |below: &String| if below.is_empty() { String::new() } else { format!("/{below}") };
+    placed.file.contents.keys().map(move |path| format!("{place}:{}{}", placed.file.target, below(path)))
 }
 
 /// What the renderers get.

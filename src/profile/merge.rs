@@ -1,5 +1,7 @@
 //! Sources → one table. A file is laid over what it `extends`: tables merge, everything else replaces.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -28,26 +30,23 @@ pub(crate) fn parents(source: &Source) -> Vec<String> {
     extends(&table, &mut |_| ()).iter().map(|parent| resolve_path(&source.path, parent.get_ref())).collect()
 }
 
-/// The files by which `file` came in: the profile first, `file` last. Empty if it did not come in by `extends`.
-pub(crate) fn way(sources: &Sources, file: &str) -> Vec<String> {
-    let mut ways = vec![vec![sources.root().to_owned()]];
-    let mut seen = vec![sources.root().to_owned()];
-    // The shortest way first: a file may come in by several.
-    let mut nth = 0;
-    while let Some(way) = ways.get(nth).cloned() {
-        nth += 1;
-        let Some(source) = way.last().and_then(|last| sources.source(last)) else { continue };
-        if source.path == file {
-            return way;
-        }
+/// The files by which each came in: the profile first, the file itself last. The shortest way: a file may come in by
+/// several.
+pub(crate) fn ways(sources: &Sources) -> BTreeMap<String, Vec<String>> {
+    let root = sources.root().to_owned();
+    let mut ways = BTreeMap::from([(root.clone(), vec![root.clone()])]);
+    let mut next = VecDeque::from([root]);
+    while let Some(file) = next.pop_front() {
+        let Some(source) = sources.source(&file) else { continue };
         for parent in parents(source) {
-            if !seen.contains(&parent) {
-                seen.push(parent.clone());
-                ways.push([way.clone(), vec![parent]].concat());
+            if !ways.contains_key(&parent) {
+                let way = [ways[&file].clone(), vec![parent.clone()]].concat();
+                ways.insert(parent.clone(), way);
+                next.push_back(parent);
             }
         }
     }
-    Vec::new()
+    ways
 }
 
 /// The value of `extends`, which may be a string or a list of strings; what is neither goes to `wrong`.

@@ -229,7 +229,7 @@ impl<'t, 'd> Fields<'t, 'd> {
     /// The same; a key is called `noun`, and `more` are known too.
     pub(crate) fn finish_with(self, noun: &str, more: &[&str]) {
         #[cfg(test)]
-        self.faults.asked.entry(self.what.clone()).or_default().extend(&self.asked);
+        ASKED.with_borrow_mut(|asked| asked.entry(self.what.clone()).or_default().extend(&self.asked));
         let known: BTreeSet<&str> = self.asked.iter().copied().chain(more.iter().copied()).collect();
         let mut meant: BTreeSet<&str> = BTreeSet::new();
         let mut strangers = self.table.keys().filter(|key| !known.contains(&**key.get_ref()));
@@ -261,6 +261,13 @@ impl<'t, 'd> Fields<'t, 'd> {
             fault.help(format!("write {example}"));
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Every key that was asked for in this thread, by the table's name in messages: what the schema must describe.
+    pub(crate) static ASKED: std::cell::RefCell<BTreeMap<String, BTreeSet<&'static str>>> =
+        const { std::cell::RefCell::new(BTreeMap::new()) };
 }
 
 /// A table with more unknown keys is not what somebody meant to write, and looking for what they meant takes time.

@@ -311,7 +311,7 @@ fn route(
         None => domain.to_owned(),
     };
     let path = match path {
-        Some(text) => route_path(faults, text)?,
+        Some(text) => route_path(faults, &text)?,
         None => "/".to_owned(),
     };
     let service = service?;
@@ -322,7 +322,7 @@ fn route(
 }
 
 /// The path below which a route gets requests, in whole segments and without a slash at the end.
-fn route_path(faults: &mut Diagnostics, path: Spanned<String>) -> Option<String> {
+fn route_path(faults: &mut Diagnostics, path: &Spanned<String>) -> Option<String> {
     let text = path.get_ref();
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     // The characters of RFC 3986 that stand for themselves in a path, without those that a configuration file would

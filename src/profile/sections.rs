@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::artifacts::{Artifact, Kind, Problem};
 
+use super::describe::{in_toml, of_kind};
 use super::diagnostics::{Diagnostics, nearest};
-use super::read::{as_table, unknown};
+use super::read::{as_table, key_text, unknown};
 use super::source::{Span, Table, Value};
 
 /// A kind that the profile uses.
@@ -81,35 +83,102 @@ fn section(
 ) -> Option<Box<dyn Artifact>> {
     as_table(faults, &format!("`{name}`"), value)?;
     let mut rest = value.clone();
-    let mut removed: BTreeSet<String> = BTreeSet::new();
+    let mut complete = true;
     // Every round takes something out, or ends; the bound only guards that claim.
     for _ in 0..MOST_ROUNDS {
         let error = match (kind.parse)(rest.clone()) {
-            Ok(artifact) => return removed.is_empty().then_some(artifact),
+            Ok(artifact) => return complete.then_some(artifact),
             Err(error) => error,
         };
+        let described = of_kind(kind);
+        if complete {
+            missing(&described, name, key, value, faults);
+        }
+        complete = false;
         let message = error.message().trim();
         let span = error.span().unwrap_or_else(|| key.clone());
-        if let Some(field) = quoted_after(message, "missing field ") {
-            let misspelt = || nearest(field, removed.iter().map(String::as_str)).is_some();
-            if !removed.contains(field) && !misspelt() {
-                let place = if span.is_empty() || span == value.span() { key.clone() } else { span };
-                faults.error(place, format!("`{field}` is missing in `{name}`"));
-            }
+        // Only what is missing in a table within leaves something to read.
+        let absent = quoted_after(message, "missing field ").is_some();
+        if absent && (span.is_empty() || span == value.span()) {
             return None;
         }
-        if let Some(field) = quoted_after(message, "unknown field ") {
-            let known = known_fields(message);
-            unknown(faults, span.clone(), &format!("unknown key `{field}` in `{name}`"), field, &known);
-        } else {
-            faults.error(span.clone(), format!("wrong value in `{name}`: {}", message.replace('\n', "; ")));
-        }
-        match take_out(&mut rest, &span) {
-            Some(key) => drop(removed.insert(key)),
-            None => return None,
+        let Some(taken) = take_out(&mut rest, &span) else {
+            let message = format!("wrong value in `{name}`: {}", message.replace('\n', "; "));
+            faults.error(span, message);
+            return None;
+        };
+        if !absent {
+            wrong(&step(&described, &taken), name, message, span, faults);
         }
     }
     None
+}
+
+/// Says what serde says of one value, with what the schema knows of it.
+fn wrong(described: &Described<'_>, name: &str, message: &str, span: Span, faults: &mut Diagnostics) {
+    if let Some(field) = quoted_after(message, "unknown field ") {
+        unknown(faults, span, &format!("unknown key `{field}` in `{name}`"), field, &known_fields(message));
+    } else if let Some(value) = quoted_after(message, "unknown variant ") {
+        let message_of = format!("unknown value `{value}` in `{name}`");
+        unknown(faults, span, &message_of, value, &known_fields(message));
+    } else {
+        let message = format!("wrong value in `{name}`: {}", message.replace('\n', "; "));
+        let such = described.example().map(|example| format!("write it as in `{example}`"));
+        faults.error(span, message).maybe_help(such);
+    }
+}
+
+/// A key of a table and its schema.
+struct Described<'j> {
+    key: &'j str,
+    schema: &'j Json,
+}
+
+impl Described<'_> {
+    /// `key = value`, if the schema has a value to show.
+    fn example(&self) -> Option<String> {
+        let schema = self.schema;
+        let shown =
+            schema["examples"].get(0).or_else(|| schema.get("default")).or_else(|| schema["enum"].get(0))?;
+        Some(format!("{} = {}", key_text(self.key), in_toml(shown)))
+    }
+}
+
+/// The schema of what `keys` lead to.
+fn step<'j>(described: &'j Json, keys: &'j [String]) -> Described<'j> {
+    let schema = keys.iter().fold(described, |schema, key| {
+        schema["properties"].get(key).unwrap_or_else(|| &schema["additionalProperties"])
+    });
+    Described { key: keys.last().map_or("", String::as_str), schema }
+}
+
+/// Reports every key that must be in a table, or in a table within it, and is not; unless one that is there looks like a
+/// misspelling of it.
+fn missing(described: &Json, name: &str, key: &Span, value: &Value<'_>, faults: &mut Diagnostics) {
+    let table = match value.get_ref() {
+        DeValue::Table(table) => table,
+        DeValue::Array(items) => {
+            for item in items {
+                missing(&described["items"], name, &item.span(), item, faults);
+            }
+            return;
+        }
+        _ => return,
+    };
+    let known = |name: &str| described["properties"].get(name);
+    for field in described["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+        let strangers = table.keys().map(|key| &**key.get_ref()).filter(|name| known(name).is_none());
+        if table.contains_key(field) || strangers.into_iter().any(|name| nearest(name, [field]).is_some()) {
+            continue;
+        }
+        let schema = known(field).unwrap_or(&Json::Null);
+        let such = Described { key: field, schema }.example().map(|example| format!("write `{example}`"));
+        faults.error(key.clone(), format!("`{field}` is missing in `{name}`")).maybe_help(such);
+    }
+    for (key, value) in table {
+        let inner = known(key.get_ref()).unwrap_or(&described["additionalProperties"]);
+        missing(inner, &format!("{name}.{}", key_text(key.get_ref())), &key.span(), value, faults);
+    }
 }
 
 /// `x` of `` unknown field `x`, expected … ``.
@@ -122,8 +191,8 @@ fn known_fields(message: &str) -> BTreeSet<&str> {
     message.split('`').skip(3).step_by(2).collect()
 }
 
-/// Removes the entry whose key or value, or the innermost one whose value, holds `span`; its key is returned.
-fn take_out(value: &mut Value<'_>, span: &Span) -> Option<String> {
+/// Removes the entry whose key or value, or the innermost one whose value, holds `span`; the keys to it are returned.
+fn take_out(value: &mut Value<'_>, span: &Span) -> Option<Vec<String>> {
     let holds = |outer: &Span| outer.start <= span.start && span.end <= outer.end;
     match value.get_mut() {
         DeValue::Table(table) => {
@@ -139,10 +208,10 @@ fn take_out(value: &mut Value<'_>, span: &Span) -> Option<String> {
                 && inner.get_ref().is_table()
                 && let Some(taken) = take_out(inner, span)
             {
-                return Some(taken);
+                return Some([vec![hit], taken].concat());
             }
             table.remove(hit.as_str());
-            Some(hit)
+            Some(vec![hit])
         }
         _ => None,
     }

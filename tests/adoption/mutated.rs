@@ -61,7 +61,8 @@ fn mutate(value: &mut Value, dice: &mut Dice, depth: usize) {
     match value {
         Value::Object(object) if !object.is_empty() => {
             let key = object.keys().nth(dice.below(object.len())).unwrap().clone();
-            match dice.below(12) {
+            // A model without services is not interesting more than once.
+            match dice.below(12) + usize::from(depth == 0) * 2 {
                 0 => drop(object.remove(&key)),
                 1 => {
                     let value = object.remove(&key).unwrap();
@@ -138,11 +139,12 @@ fn no_model_makes_the_import_panic_or_keep_something_back() {
             }
             all += 1;
             built += u32::from(adoption.faults.is_empty());
+            println!("{}", adoption.faults.lines().next().unwrap_or_default());
             assert!(adoption.faults.is_empty() || adoption.summary.contains("does not build yet"));
         }
     }
     println!("{built} of {all} broken models became profiles that build");
-    assert!(built * 10 > all * 9, "{built} of {all}");
+    assert!(built * 100 > all * 95, "{built} of {all}");
 }
 
 #[test]

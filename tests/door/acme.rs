@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use bundle::model::Certificate;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
+use crate::authority::issue;
 use crate::client::Client;
 use crate::room::{needs, sh};
 use crate::site::{CLIENT, DOMAIN, HOOK, OTHER, Site, as_haproxy, project};
@@ -26,22 +26,16 @@ struct Authority(Vec<Child>);
 impl Authority {
     /// Writes the certificates that its own door has; the authority's goes beside the profile.
     fn prepare() {
-        ["pebble", "pebble-challtestsrv", "lego"].iter().for_each(|program| needs(program));
+        for program in ["pebble", "pebble-challtestsrv", "lego"] {
+            needs(program);
+        }
         fs::create_dir_all(DIRECTORY).unwrap();
         sh(&format!("mount -t tmpfs none {DIRECTORY}"));
-        let key = KeyPair::generate().unwrap();
-        let mut wanted = CertificateParams::new(Vec::new()).unwrap();
-        wanted.distinguished_name.push(DnType::CommonName, "who signed the authority's door");
-        wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = wanted.self_signed(&key).unwrap();
-        let issuer = Issuer::new(wanted, key);
-        let key = KeyPair::generate().unwrap();
-        let door =
-            CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        fs::write(format!("{DIRECTORY}/cert.pem"), door.pem()).unwrap();
-        fs::write(format!("{DIRECTORY}/key.pem"), key.serialize_pem()).unwrap();
+        let door = issue("127.0.0.1");
+        fs::write(format!("{DIRECTORY}/cert.pem"), door.certificate).unwrap();
+        fs::write(format!("{DIRECTORY}/key.pem"), door.key).unwrap();
         fs::create_dir_all(project()).unwrap();
-        fs::write(format!("{}/authority.pem", project()), root.pem()).unwrap();
+        fs::write(format!("{}/authority.pem", project()), door.authority).unwrap();
         let config = json!({ "pebble": {
             "listenAddress": "127.0.0.1:14000",
             "managementListenAddress": "127.0.0.1:15000",

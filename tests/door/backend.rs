@@ -11,7 +11,6 @@ type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// A server that runs as long as the test.
 pub(crate) struct Backend {
-    pub(crate) service: String,
     seen: Seen,
 }
 
@@ -30,7 +29,7 @@ impl Backend {
                 }
             }
         });
-        Self { service: service.to_owned(), seen }
+        Self { seen }
     }
 
     /// What came over each connection since the last time, without the proxy's own questions.
@@ -50,7 +49,7 @@ fn serve(mut stream: TcpStream, name: &str, seen: &Seen) {
     };
     let mut bytes = Vec::new();
     let read = move |bytes: &mut Vec<u8>, stream: &mut TcpStream| -> bool {
-        let mut some = [0; 65536];
+        let mut some = [0; 16384];
         match stream.read(&mut some) {
             Ok(0) | Err(_) => false,
             Ok(length) => {

@@ -27,7 +27,7 @@ fn behind_binary(client: [u8; 4]) -> Result<Client, String> {
 
 in_a_room! {
     fn clients_behind_one_balancer_are_told_apart_and_nobody_else_may_say_who_they_are() {
-        let site = Site::open(PROFILE);
+        let _site = Site::open(PROFILE);
         address(BALANCER);
         let mut first = behind("192.0.2.1").unwrap();
         let statuses: Vec<u16> = (0..25).map(|_| first.get("/headers").unwrap().status).collect();
@@ -42,7 +42,7 @@ in_a_room! {
         // A stranger who says who they are gets no answer, and one who does not is who they are.
         let header = b"PROXY TCP4 192.0.2.9 203.0.113.80 40000 443\r\n";
         assert!(Way { before: header, ..Way::new(CLIENT, DOMAIN) }.connect().is_err());
-        let seen = site.client().get("/headers").unwrap();
+        let seen = Site::client().get("/headers").unwrap();
         assert!(seen.body.to_ascii_lowercase().contains(&format!("x-forwarded-for: {CLIENT}\r\n")));
         // The balancer has to say it.
         assert!(Client::connect(BALANCER, DOMAIN).is_err());

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connection to the door.
 pub(crate) struct Client {
@@ -46,11 +46,13 @@ pub(crate) struct Way<'a> {
     pub(crate) versions: &'a [&'static SupportedProtocolVersion],
     /// What is said before TLS begins.
     pub(crate) before: &'a [u8],
+    /// Whether HTTP/2 is spoken.
+    pub(crate) two: bool,
 }
 
 impl<'a> Way<'a> {
     pub(crate) fn new(address: &'a str, name: &'a str) -> Self {
-        Self { address, name, versions: rustls::ALL_VERSIONS, before: b"" }
+        Self { address, name, versions: rustls::ALL_VERSIONS, before: b"", two: false }
     }
 
     /// Connects and shakes hands.
@@ -60,12 +62,13 @@ impl<'a> Way<'a> {
         tcp.write_all(self.before).map_err(fail)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(Anybody(provider.clone()));
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
+        config.alpn_protocols = vec![if self.two { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let name = ServerName::try_from(self.name.to_owned()).unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
         while connection.is_handshaking() {
@@ -117,6 +120,15 @@ impl Client {
         self.stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
 
+    /// Everything that comes until nothing comes for a while.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let (mut all, mut some) = (Vec::new(), [0; 16384]);
+        while let Ok(length @ 1..) = self.stream.read(&mut some) {
+            all.extend_from_slice(&some[..length]);
+        }
+        all
+    }
+
     /// The next answer.
     pub(crate) fn answer(&mut self) -> Result<Answer, String> {
         read_answer(&mut self.stream, &mut self.rest)
@@ -152,17 +164,15 @@ pub(crate) fn read_answer(stream: &mut dyn Read, rest: &mut Vec<u8>) -> Result<A
     if status == 100 {
         return Ok(answer);
     }
-    let body = match answer.header("content-length").map(|text| text.parse::<usize>().unwrap()) {
-        Some(length) => {
-            while rest.len() < length {
-                more(rest)?;
-            }
-            rest.drain(..length).collect::<Vec<_>>()
+    let length = answer.header("content-length").map(|text| text.parse::<usize>().unwrap());
+    let body = if let Some(length) = length {
+        while rest.len() < length {
+            more(rest)?;
         }
-        None => {
-            while more(rest).is_ok() {}
-            std::mem::take(rest)
-        }
+        rest.drain(..length).collect::<Vec<_>>()
+    } else {
+        while more(rest).is_ok() {}
+        std::mem::take(rest)
     };
     answer.body = String::from_utf8_lossy(&body).into_owned();
     Ok(answer)

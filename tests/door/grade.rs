@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
 use bundle::host::show_certificate;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
+use crate::authority::issue;
 use crate::room::needs;
 use crate::site::{CLIENT, HOOK, Site, table};
 
@@ -17,20 +16,9 @@ in_a_room! {
     fn the_name_with_the_lowest_floor_has_an_a_plus() {
         needs("testssl");
         let _site = Site::open("");
-        let authority = KeyPair::generate().unwrap();
-        let mut itself = CertificateParams::new(Vec::new()).unwrap();
-        itself.distinguished_name.push(DnType::CommonName, "an authority");
-        itself.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = itself.self_signed(&authority).unwrap();
-        fs::write(format!("{DIRECTORY}/ca.pem"), root.pem()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut wanted = CertificateParams::new([HOOK.to_owned()]).unwrap();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let (epoch, day) = (rcgen::date_time_ymd(1970, 1, 1), Duration::from_secs(86_400));
-        wanted.not_before = epoch + now - day;
-        wanted.not_after = epoch + now + 89 * day;
-        let made = wanted.signed_by(&key, &Issuer::new(itself, authority)).unwrap();
-        let pem = format!("{}{}{}", made.pem(), root.pem(), key.serialize_pem());
+        let issued = issue(HOOK);
+        fs::write(format!("{DIRECTORY}/ca.pem"), &issued.authority).unwrap();
+        let pem = [issued.certificate, issued.authority, issued.key].concat();
         show_certificate(&format!("/var/lib/bundle/certs/{HOOK}.pem"), &pem, || Ok(())).unwrap();
 
         let file = format!("{DIRECTORY}/grade.json");

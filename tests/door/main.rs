@@ -16,6 +16,8 @@
 mod room;
 
 mod acme;
+#[path = "../support/authority.rs"]
+mod authority;
 mod backend;
 mod balancer;
 mod client;
@@ -26,3 +28,4 @@ mod site;
 mod slow;
 mod smuggle;
 mod tls;
+mod two;

@@ -82,9 +82,8 @@ const BUILT: &str = "/var/lib/bundle/.built";
 /// A site whose door is open.
 pub(crate) struct Site {
     haproxy: Child,
-    /// A server for each address of each slot, by slot and service.
-    pub(crate) blue: Vec<Backend>,
-    pub(crate) green: Vec<Backend>,
+    /// A server for each address of each slot.
+    backends: Vec<Backend>,
     routes: Vec<RouteName>,
 }
 
@@ -92,9 +91,9 @@ impl Site {
     /// With these lines after the profile.
     pub(crate) fn open(more: &str) -> Self {
         let manifest = lay_down(more);
-        let (mut blue, mut green) = (Vec::new(), Vec::new());
+        let mut backends = Vec::new();
         let routes = manifest["routes"].as_object().unwrap();
-        for (slot, backends) in [("blue", &mut blue), ("green", &mut green)] {
+        for slot in ["blue", "green"] {
             let place = |route: &Value| {
                 let port = route["port"].as_u64().unwrap();
                 (
@@ -111,7 +110,7 @@ impl Site {
             address(place);
         }
         let routes = routes.keys().map(|name| name.parse().unwrap()).collect();
-        let site = Self { haproxy: start(), blue, green, routes };
+        let site = Self { haproxy: start(), backends, routes };
         let end = Instant::now() + Duration::from_secs(30);
         let up = |name: &RouteName| runtime(&format!("show stat {name} 4 -1")).contains(",UP,");
         while !site.routes.iter().all(up) {
@@ -133,18 +132,13 @@ impl Site {
         said.lines().find_map(|line| line.strip_prefix("Pid: ")).unwrap().to_owned()
     }
 
-    /// The server of a service.
-    pub(crate) fn backend(&self, service: &str) -> &Backend {
-        self.blue.iter().find(|backend| backend.service == service).unwrap()
-    }
-
     /// Every server.
-    pub(crate) fn backends(&self) -> impl Iterator<Item = &Backend> {
-        self.blue.iter().chain(&self.green)
+    pub(crate) fn backends(&self) -> &[Backend] {
+        &self.backends
     }
 
     /// A client from [`CLIENT`] for the domain.
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client() -> Client {
         Client::connect(CLIENT, DOMAIN).unwrap()
     }
 }

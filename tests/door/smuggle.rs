@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::backend::find;
+use crate::backend::{Backend, find};
 use crate::client::Client;
 use crate::site::{CLIENT, DOMAIN, OTHER, Site, table};
 
@@ -21,6 +21,7 @@ enum Wanted {
 use Wanted::{OneMeaning, Refused};
 
 /// What is sent, by what is odd about it.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn cases() -> Vec<(&'static str, Wanted, String)> {
     let post =
         |headers: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: bot.test\r\n{headers}\r\n\r\n{body}");
@@ -172,6 +173,11 @@ fn cases() -> Vec<(&'static str, Wanted, String)> {
         // Headers.
         ("NUL in a value", Refused, get("X: a\0b")),
         ("CR in a value", Refused, get("X: a\rb")),
+        (
+            "NUL in a value after a long one",
+            Refused,
+            get(&format!("Y: {}\r\nX: a\0b", "\u{e9}".repeat(6000))),
+        ),
         ("NUL in a name", Refused, get("X\0: a")),
         ("a space in a name", Refused, get("X Y: a")),
         ("no name", Refused, get(": a")),
@@ -202,7 +208,7 @@ fn cases() -> Vec<(&'static str, Wanted, String)> {
 }
 
 /// The requests in what came over one connection; or why it has more than one meaning.
-fn requests(mut bytes: &[u8]) -> Result<Vec<String>, String> {
+pub(crate) fn requests(mut bytes: &[u8]) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let end = find(bytes, b"\r\n\r\n").ok_or("a header without an end")? + 4;
@@ -290,7 +296,7 @@ fn say(bytes: &[u8]) -> Vec<u16> {
 in_a_room! {
     fn what_has_two_meanings_is_refused_or_has_one_when_it_reaches_a_service() {
         let site = Site::open("");
-        let all = || site.backends().flat_map(|backend| backend.seen()).collect::<Vec<_>>();
+        let all = || site.backends().iter().flat_map(Backend::seen).collect::<Vec<_>>();
         let (mut lines, mut wrong) = (Vec::new(), Vec::new());
         for (what, wanted, text) in cases() {
             let statuses = say(text.as_bytes());
@@ -314,6 +320,38 @@ in_a_room! {
         println!("{}", table(&format!("{} requests, and what became of them", lines.len()), &lines));
         assert!(wrong.is_empty(), "{wrong:#?}");
         assert_eq!(Client::connect(CLIENT, DOMAIN).unwrap().get("/").unwrap().status, 200);
+    }
+}
+
+in_a_room! {
+    fn what_is_only_unusual_passes() {
+        let site = Site::open("");
+        let header = |headers: &str| format!("GET /headers HTTP/1.1\r\nHost: bot.test\r\n{headers}\r\n\r\n");
+        let ask = |text: &str| {
+            let mut client = Client::connect(CLIENT, DOMAIN).unwrap();
+            client.send(text.as_bytes()).unwrap();
+            client.answer().unwrap()
+        };
+        let socket = ask(&header("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(socket.body.to_ascii_lowercase().contains("upgrade: websocket"), "{socket:?}");
+        let cookie = format!("Cookie: a={}", "abcdef%20;".repeat(800));
+        assert_eq!(ask(&header(&cookie)).status, 200, "a header of 8 KB");
+        let strange = format!("X: {}", "\u{e9}".repeat(6000));
+        assert_eq!(ask(&header(&strange)).status, 431, "12 KB, each byte of which is written in three characters");
+        let upload = "a".repeat(300_000);
+        for body in [
+            format!("Content-Length: 300000\r\n\r\n{upload}"),
+            format!("Transfer-Encoding: chunked\r\n\r\n493e0\r\n{upload}\r\n0\r\n\r\n"),
+        ] {
+            assert_eq!(ask(&format!("POST /x HTTP/1.1\r\nHost: bot.test\r\n{body}")).status, 200);
+        }
+        let mut patient = Client::connect(CLIENT, DOMAIN).unwrap();
+        patient.send(b"POST / HTTP/1.1\r\nHost: bot.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
+        assert_eq!(patient.answer().unwrap().status, 100);
+        patient.send(b"12345").unwrap();
+        assert_eq!(patient.answer().unwrap().status, 200);
+        assert_eq!(ask("GET / HTTP/1.0\r\nHost: bot.test\r\n\r\n").status, 200);
+        drop(site);
     }
 }
 

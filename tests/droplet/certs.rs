@@ -2,11 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::authority::issue;
 use crate::poster::DOMAIN;
 use crate::site::Site;
 
@@ -123,4 +125,70 @@ fn what_serves_on_443_is_what_the_machine_says_that_serves() {
     println!("{}", site.bundle(&["certs"]).out);
     let status = site.bundle(&["status"]).out;
     assert!(status.contains("degraded"), "{status}");
+
+    the_machine_obtains_one_itself(&site);
+}
+
+/// From Debian's ACME test server, by the unit of the bundle in its sandbox, and shown without a reload.
+fn the_machine_obtains_one_itself(site: &Site) {
+    let droplet = &site.droplet;
+    for program in ["lego", "pebble", "pebble-challtestsrv"] {
+        let path = format!("/usr/bin/{program}");
+        assert!(
+            Path::new(&path).exists(),
+            "there is no `{program}` on this machine: run tests/setup as root"
+        );
+        droplet.copy_in(Path::new(&path), &path);
+    }
+    let door = issue("127.0.0.1");
+    droplet.write_file("/root/site/authority.pem", door.authority.as_bytes(), 0o644);
+    droplet.write_file("/root/pebble.crt", door.certificate.as_bytes(), 0o644);
+    droplet.write_file("/root/pebble.key", door.key.as_bytes(), 0o600);
+    let config = json!({ "pebble": {
+        "listenAddress": "127.0.0.1:14000",
+        "managementListenAddress": "127.0.0.1:15000",
+        "certificate": "/root/pebble.crt",
+        "privateKey": "/root/pebble.key",
+        "httpPort": 80,
+        "tlsPort": 443,
+        "ocspResponderURL": "",
+        "externalAccountBindingRequired": false,
+    } });
+    droplet.write_file("/root/pebble.json", config.to_string().as_bytes(), 0o644);
+    let address = droplet.addr();
+    droplet.sh(&format!(
+        "systemd-run --quiet --unit=names pebble-challtestsrv -management 127.0.0.1:8055 -dns01 127.0.0.1:8053 \
+         -http01 '' -https01 '' -tlsalpn01 '' -defaultIPv4 {address} -defaultIPv6 ''
+         systemd-run --quiet --unit=authority --setenv=PEBBLE_VA_NOSLEEP=1 pebble -config /root/pebble.json \
+         -dnsserver 127.0.0.1:8053
+         systemctl start bundle-haproxy.service"
+    ));
+    let second = site.publish(
+        "\n[certificates]\nemail = \"ops@bot.test\"\ndirectory = \"https://127.0.0.1:14000/dir\"\nca = \"authority.pem\"\n",
+    );
+    let switched = site.switch(&second);
+    assert_eq!(switched.code, 0, "{switched:?}");
+    assert_eq!(droplet.run_ok(&["systemctl", "is-active", "bundle-certificates.timer"]).trim(), "active");
+    // The master's only child.
+    let worker = "pid=$(systemctl show --property=MainPID --value bundle-haproxy.service); \
+                  cat /proc/$pid/task/$pid/children";
+    let before = droplet.sh(worker);
+    let started = Instant::now();
+    droplet.sh("systemctl start bundle-certificates.service || { journalctl -u bundle-certificates.service; exit 1; } >&2");
+    println!("obtained in its sandbox in {:.1?}", started.elapsed());
+    let said = certs(site);
+    let issuer = said["serves"]["certificate"]["issuer"].as_str().unwrap();
+    assert!(issuer.contains("Pebble") && notes(&said).is_empty(), "{said}");
+    assert_eq!(said["hosts"][0]["renewed_by_the_machine"], true);
+    assert_eq!(droplet.sh(worker), before, "no reload");
+    println!("{}", site.bundle(&["certs"]).out);
+    let security = droplet.sh("systemd-analyze security --no-pager bundle-certificates.service | tail -1");
+    println!("{security}");
+    droplet.sh("systemd-analyze security --no-pager --threshold=15 bundle-certificates.service >&2");
+    // A failure is left in the journal, in the unit's state and in what the machine says of itself.
+    droplet.sh("systemctl stop authority.service; echo broken >/var/lib/bundle/certs/bot.test.pem");
+    assert_ne!(droplet.run(&["systemctl", "start", "bundle-certificates.service"]).status.code(), Some(0));
+    let said = certs(site);
+    assert!(notes(&said).contains("no certificate could be obtained for `bot.test`"), "{said}");
+    assert!(said["serves"]["certificate"]["issuer"].as_str().unwrap().contains("Pebble"), "it still serves");
 }

@@ -13,6 +13,8 @@
     reason = "a test ends with a panic that says what went wrong, and may look at the clock and the machine"
 )]
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod bootstrap;
 mod builder;
 mod certs;

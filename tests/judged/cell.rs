@@ -36,7 +36,7 @@ impl Cell {
         service: Map<String, Value>,
         lower: &Path,
         user: Option<(u32, u32)>,
-        addresses: &[&str],
+        addresses: &[String],
         more: &[(PathBuf, &str)],
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -185,6 +185,11 @@ impl Drop for Cell {
             drop(server.wait());
         }
     }
+}
+
+/// The address that a service has on a network of the profile.
+pub(crate) fn address(service: &Map<String, Value>, network: &str) -> String {
+    service["networks"][network]["ipv4_address"].as_str().unwrap().to_owned()
 }
 
 /// What the service has mounted.

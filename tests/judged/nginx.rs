@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, address};
 use crate::laid::{Laid, repository};
 
 #[test]
@@ -10,9 +10,10 @@ fn a_site_is_served_with_its_headers_and_nothing_else() {
     let profiles = repository().join("tests/judged/profiles");
     let laid = Laid::over(&profiles, "everything", "");
     assert!(Path::new("/usr/sbin/nginx").exists(), "this machine has no nginx: run tests/setup");
-    let site = [(profiles.join("site"), "/usr/share/nginx/html")];
     let service = laid.service("blue", "site-blue");
-    let mut cell = Cell::new(&laid, service, Path::new("/"), None, &["10.89.1.20/24", "10.89.1.1/24"], &site);
+    let (own, proxy) = (address(&service, "blue"), "10.89.1.1");
+    let addresses = [format!("{own}/24"), format!("{proxy}/24")];
+    let mut cell = Cell::new(&laid, service, Path::new("/"), None, &addresses, &[]);
     // It opens its log by the path of its own output, which must be its own.
     cell.ok(&[
         "sh",
@@ -22,7 +23,7 @@ fn a_site_is_served_with_its_headers_and_nothing_else() {
     cell.start(&[]);
     cell.await_healthy();
     let get = |path: &str, more: &[&str]| {
-        let url = format!("http://10.89.1.20:8080{path}");
+        let url = format!("http://{own}:8080{path}");
         cell.ok(&[
             &["curl", "--silent", "--include", "--max-time", "10", "--path-as-is"],
             more,
@@ -80,7 +81,7 @@ fn a_site_is_served_with_its_headers_and_nothing_else() {
     assert!(get("/", &["--head"]).starts_with("HTTP/1.1 200"));
 
     let from = "X-Forwarded-For: 203.0.113.9";
-    get("/", &["--interface", "10.89.1.1", "--header", from, "--user-agent", "through-the-proxy"]);
+    get("/", &["--interface", proxy, "--header", from, "--user-agent", "through-the-proxy"]);
     let log = cell.log();
     let line = log.lines().find(|line| line.contains("through-the-proxy")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.starts_with("203.0.113.9 "), "{line}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::cell::{Cell, account};
+use crate::cell::{Cell, account, address};
 use crate::image;
 use crate::laid::{Laid, repository};
 
@@ -12,6 +12,7 @@ struct Tried<'t> {
     kind: &'static str,
     laid: &'t Laid,
     cell: Cell,
+    data: String,
 }
 
 /// An operator for those profiles that have none, to ask by.
@@ -20,7 +21,7 @@ const OPERATOR: &str = "\nops = \"redis_ops\"\n[secrets.redis_ops]\ngenerate = \
 #[test]
 fn every_shipped_profile_is_in_force_on_this_machines_redis() {
     let version = image::version(Path::new("/"), "redis-server", "v=");
-    for profile in ["production", "staging", "development"] {
+    for profile in ["production", "staging", "development", "vulcan/staging", "vulcan/development"] {
         let more = format!("[redis]\nversion = \"{version}\"{OPERATOR}");
         let laid = Laid::over(&repository().join("profiles"), profile, &more);
         let mut tried = Tried::start("redis", &laid, Path::new("/"), Some(account("redis")));
@@ -65,16 +66,18 @@ fn judged() -> std::path::PathBuf {
 
 impl<'t> Tried<'t> {
     fn start(kind: &'static str, laid: &'t Laid, lower: &Path, user: Option<(u32, u32)>) -> Self {
-        let mut cell = Cell::new(laid, laid.service("data", kind), lower, user, &["10.89.0.15/24"], &[]);
+        let service = laid.service("data", kind);
+        let data = address(&service, "data");
+        let mut cell = Cell::new(laid, service, lower, user, &[format!("{data}/24")], &[]);
         cell.start(&[]);
         cell.await_healthy();
-        Self { kind, laid, cell }
+        Self { kind, laid, cell, data }
     }
 
     /// What the server says to `user`; `None`: to somebody who does not say who it is. Over the network, not loopback.
     fn ask(&self, user: Option<(&str, &str)>, words: &[&str]) -> String {
         let program = format!("{}-cli", self.kind);
-        let mut argv = vec![program.as_str(), "-h", "10.89.0.15"];
+        let mut argv = vec![program.as_str(), "-h", &self.data];
         if let Some((name, _)) = user {
             argv.extend(["--user", name]);
         }

@@ -75,7 +75,7 @@ const CASES: &[(&str, &str)] = &[
     ("system-path", "[services.web]\nvolumes = ['/etc/ssl:/etc/ssl:ro']"),
     ("trusts-everybody", "[services.db.environment]\nPOSTGRES_HOST_AUTH_METHOD = 'trust'"),
     ("unused-allow", "allow = [{ lint = 'host-path', at = 'services.db', reason = 'it was so once' }]"),
-    ("unused-env-file", "[env_files.\"x.env\".values]\nDEBUG = 'false'"),
+    ("unused-env-file", "[env_files.\"web.env\".values]\nA = 'b'"),
     ("unused-secret", "[secrets.nobodys]"),
     ("webhook-not-exempt", "[services.web.environment]\nWEBHOOK_PATH = '/telegram/webhook'"),
     ("webhook-tls-floor", "[proxy]\nexempt = ['149.154.160.0/20']"),
@@ -167,6 +167,19 @@ fn every_lint_has_a_case() {
 #[test]
 fn the_sound_profile_sets_off_none() {
     assert!(said("", "").is_empty(), "{}", said("", ""));
+}
+
+#[test]
+fn env_files_are_looked_at_too() {
+    let found = said(
+        "",
+        "environment = 'production'\n[env_files.\"web.env\".values]\nNEXT_PUBLIC_A = 'b'\nDEBUG = '1'\n\
+         API_TOKEN = 'hunter2'\nURL = 'postgres://app:{{ db_password }}@db/app'\n\
+         [services.web]\nenv_file = ['web.env']",
+    );
+    let expected = ["build-time-variable", "debug-in-production", "secret-in-clear"];
+    assert_eq!(names(&found), BTreeSet::from(expected), "{found}");
+    assert!(!found.render(false).contains("hunter2"));
 }
 
 #[test]

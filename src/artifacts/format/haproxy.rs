@@ -67,8 +67,9 @@ impl Config {
     /// Writes a line whose words stand together without a space, as in `nbsrv(name)`.
     pub(in crate::artifacts) fn joined(&mut self, words: &[Word]) -> Result<&mut Self, Refused> {
         let words: Result<Vec<String>, Refused> = words.iter().map(Word::quoted).collect();
-        let line = words?.concat();
-        self.text.push_str(&format!("    {line}\n"));
+        for part in ["    ", &words?.concat(), "\n"] {
+            self.text.push_str(part);
+        }
         Ok(self)
     }
 

@@ -22,9 +22,9 @@ const HYGIENE: &[&str] = &[
     "http-request deny deny_status 400 if { req.hdr_cnt(transfer-encoding) gt 1 }",
     // HTTP/1.0 knows no chunks (RFC 9112, section 6.1).
     "http-request deny deny_status 400 if { req.ver 1.0 } { req.hdr_cnt(transfer-encoding) gt 0 }",
-    // HAProxy passes NUL on (RFC 9110, section 5.5). Written out, a header has to fit into a buffer: what is too long for
-    // that, from 8 KiB on at the earliest, nobody has looked at.
-    "http-request return status 431 if !{ req.hdrs,url_enc -m found }",
+    // HAProxy passes NUL on (RFC 9110, section 5.5). Written out, a header has to fit into a buffer (`tune.bufsize`): of
+    // what is too long for that nobody has seen the end.
+    "http-request return status 431 if { req.hdrs,url_enc,length ge 16380 }",
     "http-request deny deny_status 400 if { req.hdrs,url_enc -m sub %00 }",
     // To a web socket, and not to HTTP/2 in the clear, in which nobody would see the requests.
     "http-request del-header Upgrade unless { req.fhdr(upgrade) -m str -i websocket }",
@@ -63,7 +63,7 @@ impl Proxy {
     /// Nothing is served in the clear. RFC 9110, section 15.4.9: with 308 a POST stays a POST.
     pub(super) fn clear(&self, config: &mut Config, spec: &Spec, acme: bool) -> Result<(), Refused> {
         config.section(&[raw("frontend http")])?.fixed(&["bind :80", "bind [::]:80 v6only"]);
-        self.from_balancer(config)?;
+        self.expect_proxy(config)?;
         config.own(HOST);
         if acme {
             // RFC 8555, section 8.3.
@@ -93,7 +93,7 @@ impl Proxy {
         for bind in ["bind :443 ssl crt-list", "bind [::]:443 v6only ssl crt-list"] {
             config.line(&[raw(bind), text(list), raw("strict-sni alpn h2,http/1.1")])?;
         }
-        self.from_balancer(config)?;
+        self.expect_proxy(config)?;
         config.own(HSTS);
         self.limit(config)?;
         config.own(HOST);
@@ -111,7 +111,7 @@ impl Proxy {
 
     /// PROXY protocol from the balancer, before which nothing else is read (HAProxy's `doc/proxy-protocol.txt`). It may
     /// say who the client is, but nobody is on this machine who is not.
-    fn from_balancer(&self, config: &mut Config) -> Result<(), Refused> {
+    fn expect_proxy(&self, config: &mut Config) -> Result<(), Refused> {
         let Some(net) = &self.balancer else { return Ok(()) };
         let from = [raw("tcp-request connection expect-proxy layer4 if { src"), text(net), raw("}")];
         config.line(&from)?.own("tcp-request session reject if { fc_rcvd_proxy } { src 127.0.0.0/8 ::1 }");

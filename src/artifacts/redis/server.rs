@@ -161,12 +161,8 @@ impl Table {
             .users
             .iter()
             .map(|(name, user)| (["users", name, "password"].map(str::to_owned).to_vec(), user.password()));
-        let missing = named.chain(own).filter(|(_, secret)| !spec.secrets.contains_key(*secret));
-        problems.extend(missing.map(|(at, secret)| Problem {
-            at,
-            message: format!("there is no secret `{secret}`"),
-            hint: Some(format!("add `[secrets.{secret}]` with `generate = \"password\"`")),
-        }));
+        let missing = named.chain(own).filter_map(|(at, secret)| literal::check_secret(spec, at, secret));
+        problems.extend(missing);
     }
 
     fn check_users(&self, problems: &mut Vec<Problem>) {
@@ -315,21 +311,12 @@ impl Table {
         let Some(user) = lines.iter().find(|line| line.name == "app").or(lines.first()) else {
             return Ok(());
         };
-        if !service.secrets.contains(&user.password) {
-            let source = tree.secret_file(SecretFile {
-                path: literal::path(&format!("{name}/{}", user.password))?,
-                source: SecretSource::Value(user.password.clone()),
-                owner: literal::owner(service),
-                link: None,
-            })?;
-            let target = format!("/run/secrets/{}", user.password);
-            tree.mount(name, ServiceMount { source, target });
-        }
+        let password = literal::reads(tree, name, service, &user.password)?;
         // The password goes through the environment of this one command, never through an argument. While a snapshot is
         // read in, the answer is LOADING, not PONG. `$$` is Compose's `$`.
         let command = format!(
-            "REDISCLI_AUTH=\"$$(cat /run/secrets/{})\" {}-cli --user {} ping | grep -q PONG",
-            user.password, server.kind, user.name
+            "REDISCLI_AUTH=\"$$(cat {password})\" {}-cli --user {} ping | grep -q PONG",
+            server.kind, user.name
         );
         tree.suggest(
             name,

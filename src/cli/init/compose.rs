@@ -43,10 +43,19 @@ pub(super) fn read(request: &Request) -> Result<Project, Failure> {
         program: program()?,
         request,
         overlay: None,
+        name: None,
         environment: BTreeMap::new(),
         overlaid: BTreeSet::new(),
+        env_files: request.env_files.clone(),
     };
-    let raw = run.config(&["--no-interpolate"]);
+    let usual = request.directory.join(".env");
+    let instead = example(&usual).filter(|found| request.env_files.is_empty() && *found != usual);
+    run.env_files.extend(instead.clone());
+    let mut raw = run.config(&["--no-interpolate"]);
+    if !raw.ok && raw.said.contains("project name must not be empty") {
+        run.name = Some("app".to_owned());
+        raw = run.config(&["--no-interpolate"]);
+    }
     let raw: Value = if raw.ok { serde_json::from_slice(&raw.text).unwrap_or_default() } else { Value::Null };
     let mut project = Project {
         directory: request.directory.display().to_string(),
@@ -55,24 +64,37 @@ pub(super) fn read(request: &Request) -> Result<Project, Failure> {
         chosen: request.profiles.clone(),
         ..Project::default()
     };
+    if let Some(found) = instead {
+        let shown = found.strip_prefix(&request.directory).unwrap_or(&found).display().to_string();
+        project
+            .notes
+            .push(format!("`.env` is not here: `{shown}` was read in its place; look at the values"));
+    }
     let directory = tempfile::tempdir().map_err(|error| {
         Failure::new(Code::Refused, format!("there is no room for a file in between: {error}"))
     })?;
     run.missing_env_files(&raw, directory.path(), &mut project.notes)?;
     run.mark(&variables(request, &raw), &mut project.marks);
     let mut output = run.filled(&mut project, directory.path(), &raw)?;
-    if !output.ok && !(project.marks.is_empty() && project.filled.is_empty()) {
-        // A number may be wanted where a mark or a word stands.
-        let marks = std::mem::take(&mut project.marks);
-        for variable in marks.values() {
-            run.environment.remove(variable);
-        }
-        for (name, value) in &mut project.filled {
-            "1".clone_into(value);
-            run.environment.insert(name.clone(), value.clone());
+    // Nothing where a number or a version is wanted. Compose says of one after another that it has no value.
+    for _ in 0..100 {
+        let blank = unset(&output.said);
+        let wanted = if output.ok { in_images(&raw, &blank) } else { blank };
+        if !run.fill(&mut project, wanted) {
+            break;
         }
         output = run.filled(&mut project, directory.path(), &raw)?;
-        if output.ok && !marks.is_empty() {
+    }
+    if !output.ok && run.numbers(&mut project) {
+        output = run.filled(&mut project, directory.path(), &raw)?;
+    }
+    if !output.ok && !project.marks.is_empty() {
+        // A number is wanted where a mark stands.
+        for variable in std::mem::take(&mut project.marks).values() {
+            run.environment.remove(variable);
+        }
+        output = run.filled(&mut project, directory.path(), &raw)?;
+        if output.ok {
             project.notes.push("a secret variable stands where a number is wanted, so that secrets could not be followed: look for values in `base.toml` that should not be there".to_owned());
         }
     }
@@ -95,10 +117,14 @@ pub(super) fn read(request: &Request) -> Result<Project, Failure> {
 struct Run<'r> {
     program: Vec<String>,
     request: &'r Request,
+    /// Where variables come from, if not from `.env`.
+    env_files: Vec<PathBuf>,
     /// A file laid over the others.
     overlay: Option<PathBuf>,
     /// The variables that the plugin is given.
     environment: BTreeMap<String, String>,
+    /// The project's name, where its directory does not give one.
+    name: Option<String>,
     /// The services whose env files the overlay replaces.
     overlaid: BTreeSet<String>,
 }
@@ -110,9 +136,10 @@ impl Run<'_> {
         for file in self.request.files.iter().chain(&self.overlay) {
             command.arg("-f").arg(file);
         }
-        for file in &self.request.env_files {
+        for file in &self.env_files {
             command.arg("--env-file").arg(file);
         }
+        command.args(self.name.iter().flat_map(|name| ["--project-name", name.as_str()]));
         command.arg("--project-directory").arg(&self.request.directory);
         command.args(["--profile", "*", "config", "--format", "json"]).args(options);
         command.current_dir(&self.request.directory).stdin(Stdio::null()).env_clear();
@@ -156,11 +183,35 @@ impl Run<'_> {
         Ok(self.config(&[]))
     }
 
+    /// Gives values to variables that have none; whether there were such.
+    fn fill(&mut self, project: &mut Project, names: BTreeSet<String>) -> bool {
+        let before = self.environment.len();
+        for name in names {
+            if !self.environment.contains_key(&name) {
+                let value = filler(&name);
+                project.filled.insert(name.clone(), value.clone());
+                self.environment.insert(name, value);
+            }
+        }
+        self.environment.len() > before
+    }
+
+    /// Puts numbers where words were put in; whether there were such.
+    fn numbers(&mut self, project: &mut Project) -> bool {
+        let mut some = false;
+        for (name, value) in project.filled.iter_mut().filter(|(_, value)| value.starts_with("write-")) {
+            "1".clone_into(value);
+            self.environment.insert(name.clone(), value.clone());
+            some = true;
+        }
+        some
+    }
+
     /// Gives marks to the variables of secrets that have, or must have, a value.
     fn mark(&mut self, variables: &BTreeMap<String, Variable>, marks: &mut BTreeMap<String, String>) {
         let mut set = BTreeMap::new();
         let usual = [self.request.directory.join(".env")];
-        let files = if self.request.env_files.is_empty() { &usual[..] } else { &self.request.env_files };
+        let files = if self.env_files.is_empty() { &usual[..] } else { &self.env_files };
         for file in files {
             set.extend(disk::variables(file));
         }
@@ -342,6 +393,15 @@ fn unset(said: &str) -> BTreeSet<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
+/// Those of the variables that images are named by: an image without its version is none.
+fn in_images(raw: &Value, blank: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut named = BTreeMap::new();
+    for (_, service) in raw["services"].as_object().into_iter().flatten() {
+        adopt::find_variables(service["image"].as_str().unwrap_or_default(), &mut named);
+    }
+    blank.iter().filter(|name| named.contains_key(*name)).cloned().collect()
+}
+
 /// What stands in the place of a value that nobody has said: of the kind that the name speaks of.
 fn filler(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
@@ -354,7 +414,15 @@ fn filler(name: &str) -> String {
         "app.example.com".to_owned()
     } else if has(&["EMAIL", "MAIL"]) {
         "admin@example.com".to_owned()
-    } else if has(&["VERSION", "TAG"]) {
+    } else if has(&["CPU", "CPUS", "N"]) {
+        "1".to_owned()
+    } else if has(&["MEM", "MEMORY", "RAM", "SHM"]) {
+        "512m".to_owned()
+    } else if has(&["LOCATION", "PATH", "DIR", "DIRECTORY", "DATA", "VOLUME", "ROOT", "FOLDER", "STORAGE"]) {
+        format!("./{}", upper.to_ascii_lowercase().replace('_', "-"))
+    } else if has(&["REGISTRY"]) {
+        "registry.example.com".to_owned()
+    } else if has(&["VERSION", "TAG", "RELEASE"]) {
         "1.0.0".to_owned()
     } else {
         format!("write-{}", upper.to_ascii_lowercase().replace('_', "-"))

@@ -144,7 +144,7 @@ fn plural(kind: &str) -> String {
 }
 
 /// A value as TOML writes it in a line.
-fn toml(value: &Json) -> String {
+pub(in crate::profile) fn toml(value: &Json) -> String {
     match value {
         Json::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
         Json::Object(table) => inline(table),

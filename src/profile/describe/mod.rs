@@ -8,13 +8,14 @@ mod markdown;
 mod services;
 mod words;
 
-use schemars::JsonSchema as _;
 use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema as _, SchemaGenerator};
 use serde_json::{Map, Value as Json};
 
 use super::lints::lints;
 use crate::artifacts::Kind;
 
+pub(in crate::profile) use markdown::toml as in_toml;
 pub use markdown::{compose_keys, profile};
 
 /// Which text a schema is about.
@@ -28,8 +29,7 @@ pub enum Form {
 
 /// The schema of a profile whose artifact kinds are `kinds`.
 pub fn schema(kinds: &[Kind], form: Form) -> Json {
-    let mut generator =
-        SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut generator = generator();
     let mut root = words::Profile::json_schema(&mut generator).to_value();
     if let Some(properties) = properties_of(&mut root) {
         for kind in kinds {
@@ -57,6 +57,17 @@ pub fn schema(kinds: &[Kind], form: Form) -> Json {
         root.insert("description".to_owned(), "What a machine should be.".into());
     }
     root
+}
+
+/// The schema of a kind's table.
+pub(in crate::profile) fn of_kind(kind: &Kind) -> Json {
+    let mut schema = (kind.schema)(&mut generator()).to_value();
+    plain(&mut schema);
+    schema
+}
+
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator()
 }
 
 fn properties_of(schema: &mut Json) -> Option<&mut Map<String, Json>> {

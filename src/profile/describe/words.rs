@@ -18,6 +18,10 @@ pub(super) struct Profile {
     #[serde(default)]
     #[schemars(schema_with = "extends", example = &"base.toml", example = ["base.toml", "frankfurt.toml"])]
     extends: Option<String>,
+    /// What the profile is called: in the first line of every file, in the list of generations, as the tag in the
+    /// registry. Its file's name if nothing is said.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_.-]{0,62}$"), example = &"shop")]
+    name: Option<String>,
     /// What this deployment is for. Services get it as `BUNDLE_ENVIRONMENT`.
     #[schemars(regex(pattern = r"^[a-z0-9_-]{1,63}$"), example = &"production")]
     environment: String,

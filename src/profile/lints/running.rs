@@ -149,17 +149,15 @@ fn debug_in_production(view: &View<'_>, report: &mut Report) {
     if view.profile.environment.as_deref() != Some("production") {
         return;
     }
-    for name in view.profile.services.keys() {
-        for word in view.told(name) {
-            let key = word.key.unwrap_or_default();
-            let text = word.text.to_ascii_lowercase();
-            let debug = FLAGS.contains(&key) && ["1", "true", "yes", "on"].contains(&&*text);
-            let mode = MODES.contains(&key) && ["dev", "development", "debug", "local"].contains(&&*text);
-            if debug || mode {
-                report
-                    .at(word.span, word.subject, format!("`{key}` is `{}` in production", word.text))
-                    .help("services are told where they run in `BUNDLE_ENVIRONMENT`");
-            }
+    for word in view.all_variables() {
+        let key = word.key.unwrap_or_default();
+        let text = word.text.to_ascii_lowercase();
+        let debug = FLAGS.contains(&key) && ["1", "true", "yes", "on"].contains(&&*text);
+        let mode = MODES.contains(&key) && ["dev", "development", "debug", "local"].contains(&&*text);
+        if debug || mode {
+            report
+                .at(word.span, word.subject, format!("`{key}` is `{}` in production", word.text))
+                .help("services are told where they run in `BUNDLE_ENVIRONMENT`");
         }
     }
 }
@@ -168,14 +166,12 @@ fn debug_in_production(view: &View<'_>, report: &mut Report) {
 const BUILD_TIME: [&str; 5] = ["EXPO_PUBLIC_", "GATSBY_", "NEXT_PUBLIC_", "REACT_APP_", "VITE_"];
 
 fn build_time_variable(view: &View<'_>, report: &mut Report) {
-    for name in view.profile.services.keys() {
-        for word in view.told(name) {
-            let key = word.key.unwrap_or_default();
-            if BUILD_TIME.iter().any(|prefix| key.starts_with(prefix)) {
-                report
-                    .at(word.span, word.subject, format!("`{key}` was decided when the image was built"))
-                    .help("build the image with it, or let the server read a variable of another name and hand it on");
-            }
+    for word in view.all_variables() {
+        let key = word.key.unwrap_or_default();
+        if BUILD_TIME.iter().any(|prefix| key.starts_with(prefix)) {
+            report.at(word.span, word.subject, format!("`{key}` was decided when the image was built")).help(
+                "build the image with it, or let the server read a variable of another name and hand it on",
+            );
         }
     }
 }

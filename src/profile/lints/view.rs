@@ -135,6 +135,12 @@ impl<'p> View<'p> {
         self.environment(name).into_iter().chain(files).collect()
     }
 
+    /// Every variable of every service and env file.
+    pub(super) fn all_variables(&self) -> Vec<Word<'p>> {
+        let services = self.profile.services.keys().flat_map(|name| self.environment(name));
+        services.chain(self.profile.env_files.keys().flat_map(|name| self.env_file(name))).collect()
+    }
+
     /// The variables of an env file, templates and all.
     pub(super) fn env_file(&self, name: &str) -> Vec<Word<'p>> {
         self.variables(&["env_files", name, "values"])

@@ -18,7 +18,7 @@ use crate::model::{StorePath, TreePath};
 
 use super::describe::{Form, schema};
 use super::diagnostics::{Diagnostics, Place, nearest, place_of};
-use super::merge::{merge, way};
+use super::merge::{merge, ways};
 use super::read::key_text;
 use super::source::{Sources, Span, Table, Value};
 use trial::{Effect, Outcome, Trial};
@@ -115,7 +115,8 @@ pub fn why(sources: &Sources, kinds: &'static [Kind], path: &str) -> Result<Why,
         lines: Vec::new(),
         open: Vec::new(),
     };
-    let trial = Trial::new(sources, kinds, &table, &lock, &tree, &file);
+    let ways = ways(sources);
+    let trial = Trial::new(sources, kinds, &ways, &table, &lock, &tree, &file);
     let described = schema(kinds, Form::Merged);
     look_at_profile(&trial, &described, &mut why);
     look_at_lock(&trial, &mut why);
@@ -141,7 +142,7 @@ fn look_at_profile(trial: &Trial<'_>, described: &Json, why: &mut Why) {
         if let Outcome::Differs(effect @ Effect { absent: true, .. }) = outcome
             && !tables.iter().any(said)
         {
-            why.lines.push(line(trial.sources, table, true, effect, "left out"));
+            why.lines.push(line(trial, table, true, effect, "left out"));
         }
     }
     for leaf in &leaves {
@@ -151,9 +152,9 @@ fn look_at_profile(trial: &Trial<'_>, described: &Json, why: &mut Why) {
             outcome = in_other_profiles(trial, leaf, described, &without);
         }
         match outcome {
-            Shown::Matters(effect, by) => why.lines.push(line(trial.sources, leaf, false, &effect, &by)),
+            Shown::Matters(effect, by) => why.lines.push(line(trial, leaf, false, &effect, &by)),
             Shown::Idle => {}
-            Shown::Nothing => why.open.push(line(trial.sources, leaf, false, &Effect::default(), "")),
+            Shown::Nothing => why.open.push(line(trial, leaf, false, &Effect::default(), "")),
         }
     }
 }
@@ -241,7 +242,7 @@ fn look_at_lock(trial: &Trial<'_>, why: &mut Why) {
         let whole = leaf.value.get_ref().is_table();
         for other in vary::pins(leaf.value, trial) {
             if let Outcome::Differs(effect) = trial.pinned(&leaf.keys, &other) {
-                why.lines.push(line(trial.sources, leaf, whole, &effect, &format!("`{other}` instead")));
+                why.lines.push(line(trial, leaf, whole, &effect, &format!("`{other}` instead")));
                 break;
             }
         }
@@ -271,13 +272,13 @@ fn collect<'t>(
     }
 }
 
-fn line(sources: &Sources, leaf: &Leaf<'_>, whole: bool, effect: &Effect, shown_by: &str) -> Line {
+fn line(trial: &Trial<'_>, leaf: &Leaf<'_>, whole: bool, effect: &Effect, shown_by: &str) -> Line {
     let whole = whole || leaf.value.get_ref().as_table().is_some_and(toml::map::Map::is_empty);
-    let place = place_of(sources, &leaf.at).unwrap_or_else(|| Place::of_file(sources.root()));
+    let place = place_of(trial.sources, &leaf.at).unwrap_or_else(|| Place::of_file(trial.sources.root()));
     let key = path_text(&leaf.keys);
-    let written = if whole { String::new() } else { written(sources, leaf.value) };
+    let written = if whole { String::new() } else { written(trial.sources, leaf.value) };
     Line {
-        way: way(sources, &place.path),
+        way: trial.ways.get(&place.path).cloned().unwrap_or_else(|| vec![place.path.clone()]),
         place,
         key: if whole { format!("[{key}]") } else { key },
         value: written,

@@ -19,6 +19,7 @@ use super::Decides;
 pub(super) struct Trial<'t> {
     pub(super) sources: &'t Sources,
     kinds: &'static [Kind],
+    pub(super) ways: &'t BTreeMap<String, Vec<String>>,
     pub(super) table: &'t Table<'t>,
     pub(super) lock: &'t Table<'t>,
     file: &'t TreePath,
@@ -40,7 +41,15 @@ impl<'t> Other<'t> {
         't: 'a,
     {
         entries(&self.tree, whole.file).next()?;
-        Some(Trial::new(whole.sources, whole.kinds, &self.table, whole.lock, &self.tree, whole.file))
+        Some(Trial::new(
+            whole.sources,
+            whole.kinds,
+            whole.ways,
+            &self.table,
+            whole.lock,
+            &self.tree,
+            whole.file,
+        ))
     }
 }
 
@@ -124,6 +133,7 @@ impl<'t> Trial<'t> {
     pub(super) fn new(
         sources: &'t Sources,
         kinds: &'static [Kind],
+        ways: &'t BTreeMap<String, Vec<String>>,
         table: &'t Table<'t>,
         lock: &'t Table<'t>,
         tree: &'t Tree,
@@ -131,7 +141,7 @@ impl<'t> Trial<'t> {
     ) -> Self {
         let mut seen = View::of(tree, file);
         seen.name(tree);
-        Self { sources, kinds, table, lock, file, tree, pins: Lock::of_table(sources, lock), seen }
+        Self { sources, kinds, ways, table, lock, file, tree, pins: Lock::of_table(sources, lock), seen }
     }
 
     /// What becomes of the file without the value at `keys`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
+use super::super::describe::in_toml;
 use super::super::source::{Table, Value};
 use super::trial::Trial;
 
@@ -55,27 +56,7 @@ pub(super) fn others(value: &Value<'_>, described: &Json, trial: &Trial<'_>) -> 
 fn said(described: &Json) -> Vec<String> {
     let lists =
         ["enum", "examples"].iter().flat_map(|word| described[*word].as_array().into_iter().flatten());
-    lists.chain(described.get("default")).filter_map(literal).collect()
-}
-
-/// A JSON value in TOML.
-fn literal(json: &Json) -> Option<String> {
-    match json {
-        Json::Null => None,
-        Json::Array(items) => {
-            let items: Option<Vec<String>> = items.iter().map(literal).collect();
-            Some(format!("[{}]", items?.join(", ")))
-        }
-        Json::Object(table) => {
-            let pairs: Option<Vec<String>> = table
-                .iter()
-                .map(|(key, value)| Some(format!("{} = {}", quoted(key), literal(value)?)))
-                .collect();
-            Some(format!("{{ {} }}", pairs?.join(", ")))
-        }
-        // A basic string of TOML escapes as JSON does.
-        other => Some(other.to_string()),
-    }
+    lists.chain(described.get("default")).map(in_toml).collect()
 }
 
 fn quoted(text: &str) -> String {
