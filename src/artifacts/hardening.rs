@@ -90,18 +90,21 @@ impl Artifact for Hardening {
 
     fn render(&self, _spec: &Spec, tree: &mut Tree) -> Result<(), RenderError> {
         if self.audit_programs {
-            AUDIT_PROGRAMS.iter().for_each(|package| tree.package(package));
+            for package in AUDIT_PROGRAMS {
+                tree.package(package);
+            }
         }
         if !self.enabled {
             return Ok(());
         }
-        // `blacklist` alone only forgets aliases; `install` takes the place of loading (modprobe.d(5)).
+        // `blacklist` alone only forgets aliases; `install` takes the place of loading (modprobe.d(5)), in the form that
+        // auditors look for.
         let kept =
             UNUSED.iter().filter(|module| !self.allow_modules.iter().any(|allowed| allowed == *module));
         let mut modules = Settings::spaced();
         modules.comment("Nothing on a droplet uses these.");
         for module in kept {
-            let kept_out = modules.set("install", &format!("{module} /bin/false"));
+            let kept_out = modules.set("install", &format!("{module} /bin/true"));
             kept_out
                 .and_then(|modules| modules.set("blacklist", module))
                 .map_err(|refused| refused.at(MODULES))?;
@@ -143,7 +146,7 @@ mod tests {
         hardening.render(&fixture::spec(), &mut tree).unwrap();
         let text = fixture::text(&tree, MODULES, Slot::Blue);
         assert!(
-            !text.contains("sctp") && text.contains("install dccp /bin/false\nblacklist dccp\n"),
+            !text.contains("sctp") && text.contains("install dccp /bin/true\nblacklist dccp\n"),
             "{text}"
         );
     }

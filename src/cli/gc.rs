@@ -61,7 +61,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
             warnings.push("no space could be set aside for going back: the disk is full".to_owned());
         }
     }
-    warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+    for warning in &warnings {
+        tell(&format!("warning: {warning}"));
+    }
     let json = json!({
         "generations": garbage.generations,
         "bundles": garbage.manifests.len(),

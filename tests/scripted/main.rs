@@ -175,8 +175,8 @@ impl Scripted {
             {
                 return Err(HostError::new(effect.to_string(), "there is no proxy to ask"));
             }
-            // Nothing of either is left to see.
-            Effect::Migrate { .. } | Effect::Drain { .. } => {}
+            // Nothing of these is left to see; the scripted PID 1 reads `/etc` alone.
+            Effect::Migrate { .. } | Effect::Drain { .. } | Effect::UnitsAhead { .. } => {}
             Effect::SlotUp { slot, file, services } => {
                 for service in services {
                     let name = format!("{service}-{slot}");
@@ -201,8 +201,6 @@ impl Scripted {
                     }
                 }
             }
-            // The scripted PID 1 reads `/etc` alone.
-            Effect::UnitsAhead { .. } => {}
             Effect::DaemonReload => {
                 machine.daemon_reloads += 1;
                 machine.daemon = world::units(&store_root).map_err(|error| lost(effect, &error))?;

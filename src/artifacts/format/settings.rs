@@ -36,15 +36,12 @@ impl Settings {
     pub(in crate::artifacts) fn comment(&mut self, text: &'static str) -> &mut Self {
         // apt reads `#clear` and its like as orders: its comments begin with two slashes.
         let sign = if self.end.is_empty() { "#" } else { "//" };
-        self.text.push_str(&format!("{sign} {text}\n"));
-        self
+        self.push(&[sign, " ", text])
     }
 
     /// Writes a line of our own making, word for word.
     pub(in crate::artifacts) fn fixed(&mut self, line: &'static str) -> &mut Self {
-        self.text.push_str(line);
-        self.text.push('\n');
-        self
+        self.push(&[line])
     }
 
     /// Writes a setting. A value that would end early, or be read as something else, is refused.
@@ -58,8 +55,14 @@ impl Settings {
         if value.trim() != value || value.contains(odd) {
             return Err(Refused(format!("{value:?} cannot be the value of `{name}`")));
         }
-        self.text.push_str(&format!("{name}{}{value}{}\n", self.between, self.end));
-        Ok(self)
+        let (between, end) = (self.between, self.end);
+        Ok(self.push(&[name, between, value, end]))
+    }
+
+    fn push(&mut self, line: &[&str]) -> &mut Self {
+        self.text.extend(line.iter().copied());
+        self.text.push('\n');
+        self
     }
 
     /// The file.
