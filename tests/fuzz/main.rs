@@ -164,11 +164,11 @@ fn hunt(seed: u64, until: Instant) -> Outcome {
             input
         };
         outcome.tried += 1;
-        let said = match catch_unwind(AssertUnwindSafe(|| judge(&input))) {
-            Ok(Ok(said)) => said,
-            Ok(Err(broken)) => panic!("seed {seed}, input {}: {broken}\n{}", outcome.tried, shown(&input)),
-            Err(_panic) => panic!("seed {seed}, input {}: it panicked\n{}", outcome.tried, shown(&input)),
-        };
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&input)));
+        let judged = judged.unwrap_or_else(|_| Err("it panicked".to_owned()));
+        let said = judged.unwrap_or_else(|broken| {
+            panic!("seed {seed}, input {}: {broken}\n{}", outcome.tried, shown(&input))
+        });
         let mut new = false;
         for kind in said {
             let times = outcome.kinds.entry(kind).or_default();
