@@ -77,9 +77,11 @@ impl Template {
             match part {
                 Part::Literal(literal) => text.push_str(&dotenv(literal)),
                 Part::Secret { name, filters, .. } => {
-                    let filters = filters.iter().chain([&Filter::Dotenv]);
-                    let filters: String = filters.map(|filter| format!(" | {}", filter.as_str())).collect();
-                    text.push_str(&format!("{{{{ {name}{filters} }}}}"));
+                    text.extend(["{{ ", name.as_str()]);
+                    for filter in filters.iter().chain([&Filter::Dotenv]) {
+                        text.extend([" | ", filter.as_str()]);
+                    }
+                    text.push_str(" }}");
                 }
             }
         }

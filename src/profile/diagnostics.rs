@@ -406,9 +406,6 @@ impl Diagnostics {
     }
 }
 
-/// What is said in one file: how, where in its text, and the words.
-type Labels<'d> = Vec<(AnnotationKind, Span, &'d str)>;
-
 /// The lines of a file from the first label to the last, or nothing if one of them is too long to be read. The renderer
 /// would look at every line that it is given.
 fn excerpt<'d>(

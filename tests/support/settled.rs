@@ -279,7 +279,9 @@ impl Check<'_> {
         let empty = serde_json::Map::new();
         let units = state["units"].as_object().unwrap_or(&empty);
         // The distribution's own, sshd among them, run on every machine: a file of ours only has them read it.
-        let ours = |unit: &str| unit.starts_with("bundle-") || unit.ends_with(".mount");
+        let ours = |unit: &str| {
+            unit.starts_with("bundle-") || unit.rsplit_once('.').is_some_and(|(_, kind)| kind == "mount")
+        };
         let active: BTreeSet<&str> = units
             .iter()
             .filter(|(unit, state)| *state == "active" && ours(unit))
