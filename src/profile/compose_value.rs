@@ -149,8 +149,22 @@ pub(crate) fn bytes(size: &Json) -> Option<u64> {
     }
 }
 
-/// A table, or a list of `KEY=VALUE`, as pairs with their places.
+/// A table, or a list of `KEY=VALUE`, as pairs with their places, for a Compose file.
 pub(crate) fn pairs(
+    faults: &mut Diagnostics,
+    what: &str,
+    value: &Value<'_>,
+) -> Option<Vec<(String, Span, String)>> {
+    let pairs = literal_pairs(faults, what, value)?;
+    let spelled = |(key, span, text): (String, Span, String)| {
+        let text = spelled(faults, span.clone(), &text)?;
+        Some((key, span, text))
+    };
+    Some(pairs.into_iter().filter_map(spelled).collect())
+}
+
+/// The same for what Compose does not look into: a `$` is a `$`.
+pub(crate) fn literal_pairs(
     faults: &mut Diagnostics,
     what: &str,
     value: &Value<'_>,
@@ -187,15 +201,15 @@ pub(crate) fn pairs(
         }
         _ => return wrong(faults, what, value, "a table or a list of `KEY=VALUE`"),
     }
-    let sound = |(key, span, text): (String, Span, String)| {
-        if key.is_empty() || key.contains(['=', '\0']) || text.contains('\0') {
-            faults.error(span, format!("{what} has an empty name, or one with `=`, or a NUL in it"));
-            return None;
+    pairs.retain(|(key, span, text)| {
+        let sound = !(key.is_empty() || key.contains(['=', '\0']) || text.contains('\0'));
+        if !sound {
+            let message = format!("{what} has an empty name, or one with `=`, or a NUL in it");
+            faults.error(span.clone(), message);
         }
-        let text = spelled(faults, span.clone(), &text)?;
-        Some((key, span, text))
-    };
-    Some(pairs.into_iter().filter_map(sound).collect())
+        sound
+    });
+    Some(pairs)
 }
 
 fn scalar(faults: &mut Diagnostics, what: &str, value: &Value<'_>) -> Option<String> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{SecretFile, SecretName, Template};
 use crate::spec::EnvFile;
 
-use super::compose_value::pairs;
+use super::compose_value::literal_pairs;
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, key_text, unknown};
 use super::schema::Profile;
@@ -37,7 +37,7 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
     let mut placed = PlacedEnvFile { span, file: EnvFile::default(), references: Vec::new() };
     if let Some(value) = fields.get("values") {
         let what = fields.name_of("values");
-        for (key, span, text) in pairs(fields.faults, &what, value).unwrap_or_default() {
+        for (key, span, text) in literal_pairs(fields.faults, &what, value).unwrap_or_default() {
             if !is_variable(&key) {
                 fields
                     .faults
