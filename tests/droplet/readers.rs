@@ -49,6 +49,7 @@ fn the_programs_of_the_target_release_accept_every_file_of_the_shipped_profiles(
             "etc/systemd/system/bundle-backup.timer",
             "etc/systemd/system/bundle-gc.timer",
             "etc/systemd/system/bundle-health.timer",
+            "haproxy/certificates.list",
             "postgres/pg_hba.conf",
             "postgres/postgresql.conf",
             "redis/redis.conf",

@@ -22,7 +22,11 @@ const CHATTY: &str = "\n[services.migrate.environment]\nDATABASE_URL_FILE = \"/r
 
 /// Each place, and the command that prints everything in it.
 const PLACES: &[(&str, &str)] = &[
-    ("the journal", "journalctl --output export"),
+    // But what the chatty migration printed itself: a container's own words are kept as they are.
+    (
+        "the journal",
+        "journalctl --output export --exclude-identifier migrate-blue --exclude-identifier migrate-green",
+    ),
     (
         "docker inspect",
         "for kind in container image network volume; do docker $kind ls -q | xargs -r docker $kind inspect; done; \
@@ -42,7 +46,8 @@ const PLACES: &[(&str, &str)] = &[
 const DIRECTORIES: &[(&str, &str)] = &[
     ("/var/lib/cloud", ""),
     ("/etc", ""),
-    ("/var/log", ""),
+    // The journal's files are looked at as entries, above.
+    ("/var/log", "--exclude-dir=journal"),
     ("/var/lib/bundle", "--exclude-dir=secrets"),
     ("/var/cache", ""),
     ("/var/tmp", ""),
