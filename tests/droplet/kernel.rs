@@ -56,7 +56,7 @@ fn seen_from_outside(machine: &dyn Machine) {
 fn limits_are_the_kernels(machine: &dyn Machine) {
     for (container, memory, cpu, processes) in LIMITS {
         let script = format!(
-            "cd /sys/fs/cgroup/system.slice/docker-$(docker inspect --format '{{{{.Id}}}}' {container}).scope; \
+            "cd /sys/fs/cgroup/bundle.slice/bundle-app.slice/docker-$(docker inspect --format '{{{{.Id}}}}' {container}).scope; \
              cat memory.max cpu.max pids.max"
         );
         let found = machine.sh(&script);
