@@ -25,7 +25,7 @@ const PLACES: &[(&str, &str)] = &[
     // But what the chatty migration printed itself: a container's own words are kept as they are.
     (
         "the journal",
-        "journalctl --output export --exclude-identifier migrate-blue --exclude-identifier migrate-green",
+        r#"journalctl --output export | awk 'BEGIN { RS = ""; ORS = "\n\n" } !/\nCONTAINER_NAME=migrate-/'"#,
     ),
     (
         "docker inspect",
