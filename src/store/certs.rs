@@ -2,7 +2,7 @@
 //! `certs/NAME.pem`. Until there is a real one, a self-signed placeholder serves, because HAProxy does not start without.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,7 +100,8 @@ impl Store {
         let beside = durable::beside(&path);
         durable::write_new(&beside, pem.as_bytes(), 0o640)?;
         if let (Some(Account { gid, .. }), true) = (self.haproxy()?, rustix::process::geteuid().is_root()) {
-            chown(&beside, None, Some(gid)).doing("changing the group of", &beside)?;
+            // The directory is HAProxy's to write, too: what it might put in this place meanwhile is not followed.
+            lchown(&beside, None, Some(gid)).doing("changing the group of", &beside)?;
         }
         fs::rename(&beside, &path).doing("replacing", &path)?;
         durable::sync_dir(durable::parent(&path))
