@@ -4,6 +4,7 @@
 //! Compose itself reads both sides, so its plugin is needed: `docker compose`, or the one in the tests' Debian tree.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test may")]
 
+mod env_files;
 mod first;
 mod mutated;
 mod project;
