@@ -36,6 +36,8 @@ const BASE: &str = r#"# What every environment shares. Not a profile by itself: 
 # Your own image. `bundle.lock` has a placeholder for its digest until `bundle lock production --update`.
 image = "registry.example.com/team/app:1.0.0"
 mem_limit = "256m"
+cpus = "1.0"
+pids_limit = 256
 
 [routes.web]
 service = "web"

@@ -8,15 +8,17 @@ use super::report::{Code, Failure};
 use super::{Context, print, tell};
 use crate::activate::Host;
 use crate::model::Dump;
+use crate::store::Store;
 use crate::store::backups::{Copy, Copying};
-use crate::store::{Store, View};
 
 pub(super) fn make(context: &Context<'_>) -> Result<Code, Failure> {
     let store = context.store();
-    let view = store.current()?.unwrap_or(View::BARE);
-    let backups = generation(&store, view.generation)?.manifest.and_then(|manifest| manifest.backups);
+    let backups = match store.current()? {
+        Some(view) => generation(&store, view.generation)?.manifest.and_then(|manifest| manifest.backups),
+        None => None,
+    };
     let Some(backups) = backups else {
-        return Err(Failure::new(Code::Refused, "the current generation has nothing that is copied")
+        return Err(Failure::new(Code::Refused, "nothing current on this machine is copied")
             .hint("`[backup]` is about the databases of the profile, such as `[postgres]`"));
     };
     store.prepare()?;
