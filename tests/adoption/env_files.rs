@@ -1,6 +1,7 @@
 //! What an env file holds is what a container gets: Compose's own reader of such files says so, whatever stands in it.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::process::Command;
 
 use bundle::model::{SecretName, Template};
@@ -34,9 +35,9 @@ fn compose_reads_from_an_env_file_what_was_written_into_it() {
         let secret = Template::parse("{{ x }}").unwrap().in_env_file();
         let filled =
             Template::parse(&secret).unwrap().render(|_: &SecretName| Ok::<_, Infallible>(text.clone()));
-        lines.push_str(&format!("SECRET_{nth}=\"{}\"\n", filled.unwrap()));
+        writeln!(lines, "SECRET_{nth}=\"{}\"", filled.unwrap()).unwrap();
         if !text.contains("{{") {
-            lines.push_str(&format!("TEXT_{nth}=\"{}\"\n", Template::parse(text).unwrap().in_env_file()));
+            writeln!(lines, "TEXT_{nth}=\"{}\"", Template::parse(text).unwrap().in_env_file()).unwrap();
         }
     }
     let directory = tempfile::tempdir().unwrap();
