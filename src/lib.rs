@@ -17,6 +17,7 @@ pub mod artifacts;
 pub mod bundle;
 pub mod cli;
 pub mod host;
+pub mod image;
 pub mod model;
 pub mod profile;
 pub mod registry;

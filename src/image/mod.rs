@@ -1,0 +1,5 @@
+//! Images: from entries to layers, configuration, manifest and index, without a daemon and without root.
+
+pub mod entry;
+
+pub use entry::{Content, Entry, EntryPath, EntryPathError, Kind};
