@@ -186,6 +186,11 @@ impl Layout {
         })
     }
 
+    /// Whether a blob's file is there, with this size. Its bytes are not verified.
+    pub fn has_file(&self, digest: Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
     /// Whether a blob is there, with this size and the bytes that its name says. Reads all of it.
     pub fn has_blob(&self, digest: Digest, size: u64) -> bool {
         let Ok(file) = self.open_blob(digest) else { return false };
