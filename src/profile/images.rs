@@ -48,7 +48,12 @@ pub(crate) fn read(
     let recipe = ImageRecipe {
         base: base.0,
         packages: names(&mut fields, "packages", is_package, "is not the name of a Debian package"),
-        accept_scripts: names(&mut fields, "accept_scripts", is_package, "is not the name of a Debian package"),
+        accept_scripts: names(
+            &mut fields,
+            "accept_scripts",
+            is_package,
+            "is not the name of a Debian package",
+        ),
         exclude: texts(&mut fields, "exclude"),
         layers: items(&mut fields, "layers", &what, copy),
         users: items(&mut fields, "users", &what, user),
@@ -199,7 +204,8 @@ fn link(fields: &mut Fields<'_, '_>, span: Span) -> Option<ImageLink> {
 /// An absolute, clean path in the image.
 fn absolute(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<String> {
     let text = fields.string(key)?;
-    let clean = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\0', ':', '\n']);
+    let clean =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\0', ':', '\n']);
     let path = text.get_ref();
     let rest = path.strip_prefix('/');
     if rest == Some("") || rest.is_some_and(|rest| rest.split('/').all(clean) && rest.len() < 1024) {
@@ -216,8 +222,7 @@ fn absolute(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<String> {
 /// `UID:GID`.
 fn ids(fields: &mut Fields<'_, '_>, text: &Spanned<String>) -> Option<(u32, u32)> {
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| u32::from_str(text).ok())?;
-    let parsed =
-        text.get_ref().split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
+    let parsed = text.get_ref().split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
     if parsed.is_none() {
         fields
             .faults
@@ -231,7 +236,9 @@ fn number(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<u32> {
     let number = fields.integer(key)?;
     let parsed = u32::try_from(*number.get_ref()).ok();
     if parsed.is_none() {
-        fields.faults.error(number.span(), format!("`{}` is not a user's or group's number", number.get_ref()));
+        fields
+            .faults
+            .error(number.span(), format!("`{}` is not a user's or group's number", number.get_ref()));
     }
     parsed
 }
@@ -293,7 +300,10 @@ fn platforms(fields: &mut Fields<'_, '_>) -> Vec<String> {
                 let known: Vec<_> = PLATFORMS.iter().map(|(name, _)| format!("`{name}`")).collect();
                 fields
                     .faults
-                    .error(platform.span(), format!("`{}` is no platform that is known here", platform.get_ref()))
+                    .error(
+                        platform.span(),
+                        format!("`{}` is no platform that is known here", platform.get_ref()),
+                    )
                     .help(format!("known here: {}", known.join(", ")));
             }
         }
@@ -309,15 +319,17 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
         if !profile.images.contains_key(own) {
             let fault = faults.error(
                 image.span(),
-                format!("`{own}` is not an image: it has neither tag nor digest, and there is no `[images.{own}]`"),
+                format!(
+                    "`{own}` is not an image: it has neither tag nor digest, and there is no `[images.{own}]`"
+                ),
             );
             fault.label(format!("of service `{name}`")).help(
                 "write `NAME:TAG` or `NAME@sha256:…` for an image of a registry, or say in `[images.NAME]` how it is made",
             );
         } else if profile.registry.is_none() {
-            faults
-                .error(image.span(), format!("nothing says where the image `{own}` goes"))
-                .help("give the profile a table `[registry]` with `repository = \"registry.example.com/team/app\"`");
+            faults.error(image.span(), format!("nothing says where the image `{own}` goes")).help(
+                "give the profile a table `[registry]` with `repository = \"registry.example.com/team/app\"`",
+            );
         }
     }
     for (name, image) in &profile.images {
@@ -326,8 +338,13 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
             && !recipe.packages.is_empty()
         {
             faults
-                .error(base.span(), format!("the image `{name}` has both packages and the files of `{}`", base.get_ref()))
-                .help("what the base has installed is not known here: list all packages, and leave `base` out");
+                .error(
+                    base.span(),
+                    format!("the image `{name}` has both packages and the files of `{}`", base.get_ref()),
+                )
+                .help(
+                    "what the base has installed is not known here: list all packages, and leave `base` out",
+                );
         }
         let empty = recipe.packages.is_empty()
             && recipe.layers.is_empty()
@@ -339,9 +356,14 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
                 .error(image.span.clone(), format!("the image `{name}` has nothing in it"))
                 .help("give it `packages`, `layers`, a `base`, or a `dockerfile`");
         }
-        if recipe.dockerfile.is_some() && (image.base.is_some() || !recipe.packages.is_empty() || !recipe.layers.is_empty()) {
+        if recipe.dockerfile.is_some()
+            && (image.base.is_some() || !recipe.packages.is_empty() || !recipe.layers.is_empty())
+        {
             faults
-                .error(image.span.clone(), format!("the image `{name}` is made by a Dockerfile, which says everything else itself"))
+                .error(
+                    image.span.clone(),
+                    format!("the image `{name}` is made by a Dockerfile, which says everything else itself"),
+                )
                 .help("take out `base`, `packages` and `layers`, or the `dockerfile`");
         }
     }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
 use crate::artifacts::Kind;
-use crate::model::{Generator, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template};
+use crate::model::{
+    Generator, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template,
+};
 use crate::spec::{DebianArchive, DockerRepository, Droplet, ImageRecipe, Route, Switching};
 
 use super::diagnostics::Diagnostics;
