@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 
 pub use auth::Environment;
 pub use error::RegistryError;
+pub(crate) use names::Names;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};

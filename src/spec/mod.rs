@@ -1,11 +1,15 @@
 //! What a machine should be, with nothing left open: the result of resolving a profile against its lock, and the only
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
+mod packages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+pub use packages::{IndexPin, PackageLock, PackagePin};
 
 use crate::model::{
     Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
