@@ -198,7 +198,7 @@ mod tests {
             add(tar, EntryType::Symlink, "./z", "/usr/x", b"");
             add(tar, EntryType::GNULongName, "././@LongLink", "", format!("./{long}\0").as_bytes());
             add(tar, EntryType::Regular, "./d", "", b"");
-            add(tar, EntryType::XHeader, "x", "", b"42 SCHILY.xattr.security.capability=\0\0\x01\x02\n");
+            add(tar, EntryType::XHeader, "x", "", b"41 SCHILY.xattr.security.capability=\0\0\x01\x02\n");
             add(tar, EntryType::Regular, "./ping", "", b"p");
         })
         .unwrap();

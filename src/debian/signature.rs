@@ -153,14 +153,15 @@ mod tests {
     const KEY: &str = "41587F7DB8C774BCCF131416762F67A0B2C39DE4";
 
     fn judge(status: &str) -> Result<Vec<String>, String> {
-        let stdout = status.replace("KEY", KEY).into_bytes();
+        let stdout = status.replace("PRINT", KEY).into_bytes();
         let output = Output { status: ExitStatus::from_raw(0), stdout, stderr: Vec::new() };
         of_gpgv("u", &output).map_err(|error| error.to_string())
     }
 
     #[test]
     fn one_good_signature_is_enough_and_one_bad_is_too_much() {
-        let good = "[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG 1 x\n[GNUPG:] VALIDSIG SUB 2026 1 0 4 0 1 10 00 KEY\n";
+        let good =
+            "[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG 1 x\n[GNUPG:] VALIDSIG SUB 2026 1 0 4 0 1 10 00 PRINT\n";
         let unknown = "[GNUPG:] NEWSIG\n[GNUPG:] ERRSIG 9 1\n[GNUPG:] NO_PUBKEY 9\n";
         assert_eq!(judge(good).unwrap(), [KEY]);
         assert_eq!(judge(&format!("{unknown}{good}{good}")).unwrap(), [KEY]);
