@@ -23,6 +23,7 @@ pub use auth::Environment;
 pub use base::BaseImage;
 pub use error::RegistryError;
 pub use push::PushedImage;
+pub(crate) use names::Names;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
