@@ -39,6 +39,7 @@ mod show;
 mod signals;
 mod status;
 mod switch;
+mod unpack;
 mod why;
 
 use std::path::PathBuf;
@@ -92,6 +93,8 @@ enum Command {
     CloudInit(cloud_init::Arguments),
     /// Fetch a bundle from a registry, verified
     Pull(pull::Arguments),
+    /// Put an image's layers into a directory, verified, as a runtime would see them
+    Unpack(unpack::Arguments),
     /// Build and push, then switch one droplet after another over SSH
     Deploy(deploy::Arguments),
     /// Say what a switch would do, and touch nothing
@@ -209,6 +212,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
+        Command::Unpack(arguments) => unpack::run(context, &arguments),
         Command::Deploy(arguments) => deploy::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),

@@ -10,6 +10,7 @@ pub mod layer;
 mod rootfs;
 pub mod tar;
 pub mod write;
+pub mod unpack;
 
 pub use base::BaseImage;
 pub use build::{BuildError, Builder, Built, Parts, Platform};

@@ -1,0 +1,12 @@
+//! Images of any make, unpacked: as `umoci` does it, and hostile ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    clippy::print_stdout,
+    reason = "a test may"
+)]
+
+mod hostile;
+mod image;
+mod listing;
