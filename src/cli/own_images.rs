@@ -10,11 +10,12 @@ use super::{Context, tell};
 use crate::bundle::image::Document;
 use crate::bundle::oci::{MAX_CONFIG, MAX_MANIFEST};
 use crate::bundle::{Layout, Platform};
-use crate::image::{Actions, BaseImage, Builder, Built, Parts};
+use crate::debian::{self, Cache, DebianError, Http, Sources};
+use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
 use crate::registry::{Image, Repository, Tag};
-use crate::spec::{Base, ImageRecipe};
+use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock};
 
 /// An image that was built, and where the layers are that were not.
 #[derive(Debug)]
@@ -38,7 +39,8 @@ pub(super) fn build(
     let mut all = BTreeMap::new();
     for name in names {
         let Some(recipe) = resolved.images.get(name) else { continue };
-        let own = one(context, &builder, recipe, reach)
+        let packages = resolved.packages.get(name).map(Vec::as_slice).unwrap_or_default();
+        let own = one(context, &builder, recipe, packages, reach)
             .map_err(|failure| failure.within(format!("the image `{name}` cannot be built")))?;
         let (layers, written) =
             (own.built.platforms.iter().map(|one| one.layers.len()).sum::<usize>(), own.built.written);
@@ -59,6 +61,7 @@ fn one(
     context: &Context<'_>,
     builder: &Builder<'_>,
     recipe: &ImageRecipe,
+    packages: &[PackageLock],
     reach: &Reach,
 ) -> Result<Own, Failure> {
     let mut mounts = BTreeMap::new();
@@ -76,10 +79,51 @@ fn one(
             }
             Base::Layout { path, tag } => Some(of_layout(path, tag.as_deref(), &platform, builder.layout)?),
         };
-        parts.push((architecture.clone(), Parts { base, packages: Vec::new() }));
+        parts.push((
+            architecture.clone(),
+            Parts { base, packages: entries(context, recipe, architecture, packages)? },
+        ));
     }
     let built = builder.build(recipe, parts).map_err(|error| Failure::of(Code::Input, &error))?;
     Ok(Own { built, mounts })
+}
+
+/// The layers of a recipe's packages, which are fetched if the cache has not got them.
+fn entries(
+    context: &Context<'_>,
+    recipe: &ImageRecipe,
+    architecture: &str,
+    packages: &[PackageLock],
+) -> Result<Vec<Vec<Entry>>, Failure> {
+    let Some(lock) = packages.iter().find(|lock| lock.architecture == architecture) else {
+        return Ok(Vec::new());
+    };
+    let failed = |error: DebianError| Failure::of(Code::Refused, &error);
+    let cache = debs(context)?;
+    if lock.packages.iter().any(|package| !cache.has(package.digest, package.size)) {
+        let fetched = debian::fetch(lock, &Http::new().map_err(failed)?, &cache).map_err(failed)?;
+        tell(&format!("{fetched} of {} packages fetched", lock.packages.len()));
+    }
+    let options = debian::Options {
+        exclude: &recipe.exclude,
+        accept_scripts: &recipe.accept_scripts,
+        users: &recipe.users,
+        threads: threads().get(),
+    };
+    debian::layers(lock, &cache, &options).map_err(failed)
+}
+
+/// Where packages are kept.
+pub(super) fn debs(context: &Context<'_>) -> Result<Cache, Failure> {
+    Cache::open(&context.cache()?.join("debs")).map_err(|error| Failure::of(Code::Refused, &error))
+}
+
+/// Where packages come from, as a profile says.
+pub(super) fn sources(archive: &DebianArchive, architecture: &str) -> Sources {
+    let DebianArchive { suite, mirror, security, snapshot, components, keyring } = archive;
+    let sources = Sources::debian(suite, Some(mirror), Some(security), snapshot.as_deref(), architecture);
+    let keyring = keyring.clone().unwrap_or_else(|| sources.keyring.clone());
+    Sources { components: components.clone(), keyring, ..sources }
 }
 
 /// The documents of a base in a registry; they are kept in the builder's cache, being named by their digests.

@@ -9,8 +9,8 @@ pub mod files;
 pub mod layer;
 mod rootfs;
 pub mod tar;
-pub mod write;
 pub mod unpack;
+pub mod write;
 
 pub use base::BaseImage;
 pub use build::{BuildError, Builder, Built, Parts, Platform};

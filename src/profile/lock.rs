@@ -1,18 +1,21 @@
 //! `bundle.lock`: what every name that the network could change meant when somebody asked, and the address of each
 //! service. Written by `bundle lock`, read by everything.
 
+mod packages;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use toml::Spanned;
 
-use crate::model::{Digest, ServiceName};
-use crate::spec::{Activator, Hosts};
+use crate::model::{Digest, ImageName, ServiceName};
+use crate::spec::{Activator, Hosts, PackageLock};
 
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_table, parse};
 use super::source::{Sources, Span, Table, Value};
 use super::units::ImageReference;
+use packages::Packages;
 
 /// The first number given to a service. Those below are left to the gateway and to people.
 const FIRST_HOST: u16 = 10;
@@ -30,6 +33,7 @@ pub struct Lock {
     images: BTreeMap<String, Pin>,
     hosts: BTreeMap<ServiceName, PlacedHosts>,
     activator: Option<Activator>,
+    packages: Packages,
 }
 
 /// What a tag meant.
@@ -55,6 +59,7 @@ impl Lock {
             images: BTreeMap::new(),
             hosts: BTreeMap::new(),
             activator: None,
+            packages: Packages::new(),
         }
     }
 
@@ -116,6 +121,10 @@ impl Lock {
                 self.hosts.insert(name.into_inner(), PlacedHosts { hosts, span: Some(key.span()) });
             }
         }
+        for (key, value) in top.table("packages").into_iter().flatten() {
+            let name = Spanned::new(key.span(), key.get_ref().to_string());
+            self.packages.extend(packages::read(top.faults, &name, value));
+        }
         if let Some(value) = top.get("activator") {
             self.activator = activator(top.faults, value);
         }
@@ -156,6 +165,16 @@ impl Lock {
     /// Records what a tag means.
     pub fn pin(&mut self, reference: &ImageReference, pin: Pin) {
         self.images.insert(reference.to_string(), pin);
+    }
+
+    /// The Debian packages of an image, for an architecture in the words of OCI.
+    pub fn packages(&self, image: &ImageName, architecture: &str) -> Option<&PackageLock> {
+        self.packages.get(&(image.clone(), architecture.to_owned()))
+    }
+
+    /// Records the Debian packages of an image.
+    pub fn set_packages(&mut self, image: &ImageName, packages: PackageLock) {
+        self.packages.insert((image.clone(), packages.architecture.clone()), packages);
     }
 
     /// A service's numbers.
@@ -220,6 +239,7 @@ impl Lock {
         if let Some(Activator { digest, size }) = &self.activator {
             let _ = write!(text, "\n[activator]\ndigest = \"{digest}\"\nsize = {size}\n");
         }
+        packages::write(&mut text, &self.packages);
         text
     }
 }

@@ -6,7 +6,9 @@ use toml::Spanned;
 
 use crate::artifacts::{Artifact, RenderError, Tree};
 use crate::model::{Digest, ImageName, ServiceName};
-use crate::spec::{Base, DebianArchive, Hosts, ImageRecipe, Networks, PinnedImage, Placement, Service, Spec};
+use crate::spec::{
+    Base, DebianArchive, Hosts, ImageRecipe, Networks, PackageLock, PinnedImage, Placement, Service, Spec,
+};
 
 use super::checks;
 use super::diagnostics::Diagnostics;
@@ -34,7 +36,9 @@ pub struct Resolved {
     pub placeholders: Vec<PinnedImage>,
     /// The profile's own images, and how they are made.
     pub images: BTreeMap<ImageName, ImageRecipe>,
-    /// Where their Debian packages come from.
+    /// The Debian packages of those that have any, for each architecture.
+    pub packages: BTreeMap<ImageName, Vec<PackageLock>>,
+    /// Where these come from.
     pub debian: DebianArchive,
     /// Those of them that a service runs and nobody has built: with them a profile can be judged, and no more.
     pub unbuilt: BTreeSet<ImageName>,
@@ -88,6 +92,7 @@ pub(crate) fn resolve_table(
     let mut placeholders = Placeholders::default();
     let services = services(profile, lock, &mut placeholders, &mut faults);
     let recipes = recipes(profile, lock, &mut faults);
+    let packages = packages(profile, lock, &mut faults);
     let seen = Seen { profile, table, placeholders: &placeholders.places };
     lints::look(&seen, &mut faults);
     let mut faults = faults.into_warnings()?;
@@ -109,7 +114,7 @@ pub(crate) fn resolve_table(
     let debian = profile.debian.clone();
     let allows = profile.allows.clone();
     let kinds = sections.into_iter().map(|section| section.artifact).collect();
-    Ok(Resolved { spec, kinds, warnings, placeholders, allows, images, debian, unbuilt })
+    Ok(Resolved { spec, kinds, warnings, placeholders, allows, images, packages, debian, unbuilt })
 }
 
 /// The images whose pin is a placeholder, and where each is named first.
@@ -200,6 +205,38 @@ fn recipes(profile: &Profile, lock: &Lock, faults: &mut Diagnostics) -> BTreeMap
         recipes.insert(name.clone(), recipe);
     }
     recipes
+}
+
+/// The locks of the images' packages; one that is missing, or is of other packages, is reported.
+fn packages(
+    profile: &Profile,
+    lock: &Lock,
+    faults: &mut Diagnostics,
+) -> BTreeMap<ImageName, Vec<PackageLock>> {
+    let mut all = BTreeMap::new();
+    for (name, image) in &profile.images {
+        let mut asked = image.recipe.packages.clone();
+        asked.sort();
+        for architecture in image.recipe.architectures.iter().filter(|_| !asked.is_empty()) {
+            match lock.packages(name, architecture) {
+                Some(found) if found.requested == asked => {
+                    all.entry(name.clone()).or_insert_with(Vec::new).push(found.clone());
+                }
+                _ if lock.missing || lock.faults().has_errors() => {}
+                found => {
+                    let path = profile.sources().lock_path();
+                    let message = match found {
+                        None => format!(
+                            "the packages of the image `{name}` for {architecture} are not in `{path}`"
+                        ),
+                        Some(_) => format!("`{path}` has other packages for the image `{name}`"),
+                    };
+                    faults.error(image.span.clone(), message).help(lock_command(profile));
+                }
+            }
+        }
+    }
+    all
 }
 
 fn unpinned(profile: &Profile, image: &Spanned<ImageReference>, faults: &mut Diagnostics) {

@@ -22,8 +22,8 @@ use tokio::runtime::Runtime;
 pub use auth::Environment;
 pub use base::BaseImage;
 pub use error::RegistryError;
-pub use push::PushedImage;
 pub(crate) use names::Names;
+pub use push::PushedImage;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
