@@ -1,6 +1,7 @@
 //! What a machine should be, with nothing left open: the result of resolving a profile against its lock, and the only
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
+mod image;
 mod packages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,11 @@ pub use packages::{IndexPin, PackageLock, PackagePin};
 
 use crate::model::{
     Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
+};
+
+pub use image::{
+    Base, Copy, DebianArchive, ImageConfig, ImageDirectory, ImageLink, ImageRecipe, ImageUser, ModeRule,
+    Owner,
 };
 
 /// Everything that the artifact kinds share. What only one kind knows (Redis' memory, say) stays in that kind's table.

@@ -182,8 +182,13 @@ fn certificates_are_linked_as_openssl_links_them() {
     let certs = folder.path().join("etc/ssl/certs");
     let links = || {
         let all = fs::read_dir(&certs).unwrap().map(Result::unwrap);
-        let hashed =
-            all.filter(|entry| entry.file_name().to_str().unwrap().as_bytes()[8..].starts_with(b"."));
+        let hashed = all.filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            let hash = name
+                .split_once('.')
+                .filter(|(hash, number)| hash.len() == 8 && number.parse::<u32>().is_ok());
+            hash.is_some_and(|(hash, _)| u32::from_str_radix(hash, 16).is_ok())
+        });
         let mut links: Vec<_> =
             hashed.map(|entry| (entry.file_name(), fs::read_link(entry.path()).unwrap())).collect();
         links.sort();

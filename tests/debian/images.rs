@@ -8,8 +8,17 @@ use bundle::debian::{Options, User, layers};
 
 use super::{locked, run, unpack};
 
-const POSTGRES: [&str; 8] =
-    ["postgresql-17", "locales-all", "libc-bin", "bash", "coreutils", "util-linux", "base-passwd", "sed"];
+const POSTGRES: [&str; 9] = [
+    "postgresql-17",
+    "locales-all",
+    "libc-bin",
+    "bash",
+    "dash",
+    "coreutils",
+    "util-linux",
+    "base-passwd",
+    "sed",
+];
 const REDIS: [&str; 6] = ["redis-server", "libc-bin", "bash", "coreutils", "util-linux", "grep"];
 const PYTHON: [&str; 8] = [
     "python3",
