@@ -62,7 +62,7 @@ fn locked(packages: &[&str]) -> (PackageLock, Cache) {
     (lock, cache)
 }
 
-fn options<'a>(exclude: &'a [String]) -> Options<'a> {
+fn options(exclude: &[String]) -> Options<'_> {
     Options { exclude, threads: 2, ..Options::default() }
 }
 
