@@ -24,7 +24,9 @@ pub(crate) fn install(tree: &mut Tree) -> Result<(), DebianError> {
     let mut chosen = String::new();
     let mut hashes: BTreeMap<u32, u32> = BTreeMap::new();
     for (path, _) in tree.beginning(FROM) {
-        let Some(name) = path.strip_prefix(FROM).filter(|name| name.ends_with(".crt")) else { continue };
+        let Some(name) = path.strip_prefix(FROM).filter(|name| name.strip_suffix(".crt").is_some()) else {
+            continue;
+        };
         let Some(pem) = tree.read(&path)? else { continue };
         chosen.push_str(name);
         chosen.push('\n');

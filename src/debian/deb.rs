@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn a_package_has_three_members_in_their_order() {
         let version: (&str, &[u8]) = ("debian-binary", b"2.0\n");
-        let (control, data): ((&str, &[u8]), (&str, &[u8])) = (("control.tar", b"c"), ("data.tar/", b"dd"));
+        let control: (&str, &[u8]) = ("control.tar", b"c");
+        let data: (&str, &[u8]) = ("data.tar/", b"dd");
         assert_eq!(unpacked(&ar(&[version, control, data])).unwrap(), (b"c".to_vec(), b"dd".to_vec()));
         assert!(unpacked(&ar(&[version, ("_x", b"odd"), control, data, ("more", b"")])).is_ok());
         for (bad, why) in [

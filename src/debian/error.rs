@@ -1,5 +1,6 @@
 //! Why packages could not be locked, fetched or made into layers.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -191,7 +192,7 @@ fn scripts(unknown: &[UnknownScript]) -> String {
     let mut text =
         "no maintainer script is run, and it is not known what would be missed without these:".to_owned();
     for UnknownScript { package, script, line } in unknown {
-        text.push_str(&format!("\n  - `{package}`: `{script}`, at `{line}`"));
+        let _ = write!(text, "\n  - `{package}`: `{script}`, at `{line}`");
     }
     text
 }
@@ -202,7 +203,7 @@ impl DebianError {
         move |source| Self::Io { action, path, source }
     }
 
-    pub(crate) fn package(package: &str, reason: impl ToString) -> Self {
-        Self::Package { package: package.to_owned(), reason: reason.to_string() }
+    pub(crate) fn package(package: &str, reason: impl Into<String>) -> Self {
+        Self::Package { package: package.to_owned(), reason: reason.into() }
     }
 }

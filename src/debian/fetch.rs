@@ -19,7 +19,7 @@ use super::DebianError;
 use crate::model::Digest;
 
 const CONNECT: Duration = Duration::from_secs(15);
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 const ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const REDIRECTS: usize = 5;

@@ -33,6 +33,8 @@ pub(crate) const KNOWN: &[Known] = &[
     known("bash", "postinst"),
     // Diversions for the way into the merged `/usr`, where every image is from the beginning.
     known("base-files", "preinst"),
+    known("dash", "postinst"),
+    known("dash", "preinst"),
     known("libreadline8t64", "preinst"),
     known("libtirpc3t64", "preinst"),
     // A diversion that is in `tree`.
@@ -76,6 +78,8 @@ pub(crate) const KNOWN: &[Known] = &[
     // Sign-in is not what images do: `pam.d` stays without the common files that `pam-auth-update` writes.
     known("libpam-modules", "postinst"),
     known("libpam-runtime", "postinst"),
+    // Compiles locales that somebody chose; nobody does. `locales-all` brings them compiled.
+    known("locales", "postinst"),
     // Removes the archive of an older release.
     known("locales-all", "postinst"),
     // Notes the machine's architecture for dpkg, which is done with dpkg's other data.

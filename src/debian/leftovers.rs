@@ -4,6 +4,7 @@
 //! There is no `ld.so.cache`: Debian's libraries lie where the loader looks without one (`ld.so(8)`).
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::known::{COPIED, GROUPS, LINKED, OWNED};
 use super::package::Package;
@@ -129,11 +130,11 @@ impl Alternative {
     fn text(&self) -> String {
         let mut text = format!("auto\n{}\n", self.link);
         for (name, link) in &self.slaves {
-            text.push_str(&format!("{name}\n{link}\n"));
+            let _ = write!(text, "{name}\n{link}\n");
         }
         text.push('\n');
         for (path, (priority, slaves)) in &self.choices {
-            text.push_str(&format!("{path}\n{priority}\n"));
+            let _ = write!(text, "{path}\n{priority}\n");
             for name in self.slaves.keys() {
                 text.push_str(slaves.get(name).map_or("", String::as_str));
                 text.push('\n');

@@ -40,7 +40,7 @@ pub struct Sources {
     pub components: Vec<String>,
     /// Debian's name of the architecture, such as `amd64`.
     pub architecture: String,
-    /// The keys that are trusted to sign, as GnuPG exports them, with or without armor.
+    /// The keys that are trusted to sign, as `gpg --export` gives them, with or without armor.
     pub keyring: PathBuf,
     /// Whether a suite may be older than it says it is valid: true for snapshots only.
     pub past: bool,

@@ -2,7 +2,7 @@
 //! extensions paths and file capabilities.
 #![expect(clippy::disallowed_methods, reason = "decoded packages are files of the builder's cache")]
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(crate) fn read(path: &Path, package: &str) -> Result<Vec<Entry>, DebianError
     let mut archive = Archive::new(BufReader::with_capacity(8 << 10, file));
     let members = archive.entries_with_seek().map_err(|error| fault(error.to_string()))?.raw(true);
     let mut entries = Vec::new();
-    let mut files = BTreeMap::new();
+    let mut files = BTreeSet::new();
     let mut extensions = Extensions::default();
     for member in members {
         let mut member = member.map_err(|error| fault(error.to_string()))?;
@@ -63,15 +63,15 @@ pub(crate) fn read(path: &Path, package: &str) -> Result<Vec<Entry>, DebianError
                     offset: member.raw_file_position(),
                     size: member.size(),
                 };
-                files.insert(at.clone(), ());
+                files.insert(at.clone());
                 Kind::File(content)
             }
             EntryType::Symlink => Kind::Symlink(link()?),
             EntryType::Link => {
                 let target = link()?;
                 let target = clean(&target).and_then(|target| EntryPath::new(target).ok());
-                let target = target.filter(|target| files.contains_key(target));
-                files.insert(at.clone(), ());
+                let target = target.filter(|target| files.contains(target));
+                files.insert(at.clone());
                 Kind::HardLink(
                     target
                         .ok_or_else(|| fault(format!("`{at}` is one more name of a file that it has not")))?,
@@ -212,8 +212,9 @@ mod tests {
 
     #[test]
     fn what_leads_out_or_is_no_file_is_refused() {
-        type Hostile = (EntryType, &'static str, &'static str, &'static [u8], &'static str);
-        let hostile: &[Hostile] = &[
+        type Hostile<'a> = (EntryType, &'a str, &'a str, &'a [u8], &'a str);
+        let long = vec![b'a'; 70_000];
+        let hostile: &[Hostile<'_>] = &[
             (EntryType::Regular, "../x", "", b"", "not a path"),
             (EntryType::Regular, "/etc/x", "", b"", "not a path"),
             (EntryType::Regular, "./a//b", "", b"", "not a path"),
@@ -224,7 +225,7 @@ mod tests {
             (EntryType::GNUSparse, "./s", "", b"", "type"),
             (EntryType::XHeader, "x", "", b"99 path=x\n", "broken"),
             (EntryType::XHeader, "x", "", b"9 size=9\n", "not known"),
-            (EntryType::GNULongName, "x", "", &[b'a'; 70_000], "more than"),
+            (EntryType::GNULongName, "x", "", &long, "more than"),
         ];
         for (kind, name, link, body, why) in hostile {
             let said = members(|tar| add(tar, *kind, name, link, body)).unwrap_err();

@@ -36,14 +36,13 @@ pub(crate) fn verify(url: &str, in_release: &[u8], keyring: &Path) -> Result<Sig
     fs::write(&signed, in_release).map_err(DebianError::io("write", &signed))?;
     let mut gpgv = Command::new("gpgv");
     gpgv.args(["--status-fd", "1", "--keyring"]).arg(&keys).arg("--output").arg(&text).arg(&signed);
-    let found = match output(gpgv, url)? {
-        Some(output) => of_gpgv(url, &output)?,
-        None => {
-            let mut sqv = Command::new("sqv");
-            sqv.arg("--keyring").arg(&keys).arg("--cleartext").arg("--output").arg(&text).arg(&signed);
-            let output = output(sqv, url)?.ok_or_else(|| DebianError::NoVerifier { url: url.to_owned() })?;
-            of_sqv(url, &output)?
-        }
+    let found = if let Some(output) = output(gpgv, url)? {
+        of_gpgv(url, &output)?
+    } else {
+        let mut sqv = Command::new("sqv");
+        sqv.arg("--keyring").arg(&keys).arg("--cleartext").arg("--output").arg(&text).arg(&signed);
+        let output = output(sqv, url)?.ok_or_else(|| DebianError::NoVerifier { url: url.to_owned() })?;
+        of_sqv(url, &output)?
     };
     let text = fs::read_to_string(&text).map_err(DebianError::io("read", &text))?;
     Ok(Signed { text, keys: found })
@@ -63,7 +62,7 @@ fn distrust(url: &str, reason: String) -> DebianError {
     DebianError::Signature { url: url.to_owned(), reason }
 }
 
-/// What `gpgv` says for programs (GnuPG's `doc/DETAILS`). A signature by a key that we do not have is no harm, as long as
+/// What `gpgv` says for programs (`doc/DETAILS` of its source). A signature by a key that we do not have is no harm, as long as
 /// another is good; a bad one is.
 fn of_gpgv(url: &str, output: &Output) -> Result<Vec<String>, DebianError> {
     let status = String::from_utf8_lossy(&output.stdout);
@@ -77,12 +76,12 @@ fn of_gpgv(url: &str, output: &Output) -> Result<Vec<String>, DebianError> {
             "NEWSIG" => good = false,
             "GOODSIG" => good = true,
             "VALIDSIG" if WEAK.contains(&word(8)) => {
-                against.push(format!("the key {} signed a weak hash", word(1)))
+                against.push(format!("the key {} signed a weak hash", word(1)));
             }
             "VALIDSIG" if good => keys.push(words.last().copied().unwrap_or_default().to_owned()),
             "BADSIG" => return Err(distrust(url, format!("the signature of the key {} is bad", word(1)))),
             "EXPSIG" | "EXPKEYSIG" => {
-                against.push(format!("the signature or the key {} has expired", word(1)))
+                against.push(format!("the signature or the key {} has expired", word(1)));
             }
             "REVKEYSIG" => against.push(format!("the key {} was revoked", word(1))),
             "NO_PUBKEY" => against.push(format!("the key {} is not in the keyring", word(1))),

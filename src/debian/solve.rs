@@ -7,6 +7,7 @@
 //! conflict, the answer is who they are; naming the right alternative in the profile settles it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use super::DebianError;
 use super::control::Relation;
@@ -74,22 +75,20 @@ impl<'u> Solution<'u> {
         self.universe.fulfilling(relation).iter().any(|one| self.chosen.contains_key(one.pin.name.as_str()))
     }
 
+    /// A dependency without a choice, or the first by name, so that nothing depends on the order in which they were found.
+    fn next(&mut self) -> Option<(&'u Candidate, Vec<Relation<'u>>)> {
+        self.plain.pop().or_else(|| {
+            let first = (0..self.choices.len()).min_by_key(|&at| {
+                let (package, group) = &self.choices[at];
+                (package.pin.name.as_str(), group.iter().map(Relation::to_string).collect::<Vec<_>>())
+            });
+            first.map(|at| self.choices.swap_remove(at))
+        })
+    }
+
     fn follow(&mut self, suites: &str) -> Result<(), DebianError> {
         loop {
-            let (package, group) = match self.plain.pop() {
-                Some(next) => next,
-                None => {
-                    // By name, so that nothing depends on the order in which they were found.
-                    let first = (0..self.choices.len()).min_by_key(|&at| {
-                        let (package, group) = &self.choices[at];
-                        (package.pin.name.as_str(), group.iter().map(Relation::to_string).collect::<Vec<_>>())
-                    });
-                    match first {
-                        Some(at) => self.choices.swap_remove(at),
-                        None => return Ok(()),
-                    }
-                }
-            };
+            let Some((package, group)) = self.next() else { return Ok(()) };
             if group.iter().any(|relation| self.fulfilled(relation)) {
                 continue;
             }
@@ -138,7 +137,7 @@ impl<'u> Solution<'u> {
         let mut text = format!("`{name}`");
         let mut at = name;
         while let Some((_, Some(by))) = self.chosen.get(at) {
-            text.push_str(&format!(" is needed by `{by}`"));
+            let _ = write!(text, " is needed by `{by}`");
             at = by;
         }
         text + " was asked for"
@@ -197,8 +196,10 @@ mod tests {
             let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
             let mut text =
                 format!("Package: {name}\nVersion: {version}\nArchitecture: all\nSize: 1\nSHA256: {sum}\n");
-            text.push_str(&format!("Filename: pool/{name}.deb\n"));
-            parts.for_each(|field| text.push_str(&format!("{field}\n")));
+            let _ = writeln!(text, "Filename: pool/{name}.deb");
+            for field in parts {
+                let _ = writeln!(text, "{field}");
+            }
             universe.read(text.as_bytes(), "s", "u").unwrap();
         }
         universe.complete()

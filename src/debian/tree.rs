@@ -88,7 +88,7 @@ impl Tree {
             tree.add(packages, number, package)?;
         }
         tree.links(packages)?;
-        tree.parents(packages)?;
+        tree.parents();
         let exclude = &tree.exclude;
         tree.dropped = tree.nodes.extract_if(.., |path, _| exclude.drops(path)).collect();
         // A directory that is not wanted is there if something in it is.
@@ -106,7 +106,7 @@ impl Tree {
     fn add(&mut self, packages: &[Package], number: usize, package: &Package) -> Result<(), DebianError> {
         let mut contents: BTreeMap<&EntryPath, (Content, EntryPath)> = BTreeMap::new();
         for entry in &package.entries {
-            let path = self.diverted(packages, number, place(&entry.path, &entry.kind));
+            let path = diverted(packages, number, place(&entry.path, &entry.kind));
             let mut node = Node { entry: entry.clone(), owner: Some(number), linked: false };
             match &entry.kind {
                 Kind::File(content) => {
@@ -155,14 +155,6 @@ impl Tree {
         Ok(())
     }
 
-    fn diverted(&self, packages: &[Package], number: usize, path: EntryPath) -> EntryPath {
-        let there = |name: &str| packages.iter().any(|package| package.pin.name == name);
-        let diversion = DIVERSIONS.iter().find(|(by, from, _)| {
-            path.as_bytes() == from.as_bytes() && packages[number].pin.name != *by && there(by)
-        });
-        diversion.and_then(|(_, _, to)| EntryPath::new(*to).ok()).unwrap_or(path)
-    }
-
     /// The links that lead the old directories into `/usr`, where no package brings them.
     fn links(&mut self, packages: &[Package]) -> Result<(), DebianError> {
         for name in MERGED {
@@ -203,13 +195,12 @@ impl Tree {
     }
 
     /// Directories that no package names itself.
-    fn parents(&mut self, _packages: &[Package]) -> Result<(), DebianError> {
+    fn parents(&mut self) {
         let missing: Vec<_> =
             self.nodes.keys().flat_map(ancestors).filter(|at| !self.nodes.contains_key(at)).collect();
         for at in missing {
             self.insert(Entry::new(at, Kind::Directory, 0o755));
         }
-        Ok(())
     }
 
     fn insert(&mut self, entry: Entry) {
@@ -287,6 +278,14 @@ pub(crate) fn place(path: &EntryPath, kind: &Kind) -> EntryPath {
     };
     let merged = MERGED.iter().find_map(|name| moved(name, &format!("usr/{name}")));
     merged.or_else(|| MOVED.iter().find_map(|(from, to)| moved(from, to))).unwrap_or_else(|| path.clone())
+}
+
+fn diverted(packages: &[Package], number: usize, path: EntryPath) -> EntryPath {
+    let there = |name: &str| packages.iter().any(|package| package.pin.name == name);
+    let diversion = DIVERSIONS.iter().find(|(by, from, _)| {
+        path.as_bytes() == from.as_bytes() && packages[number].pin.name != *by && there(by)
+    });
+    diversion.and_then(|(_, _, to)| EntryPath::new(*to).ok()).unwrap_or(path)
 }
 
 fn known(path: &str) -> Result<EntryPath, DebianError> {

@@ -67,7 +67,7 @@ impl Accounts {
             }
         }
         let mut files = tree.beginning("usr/lib/sysusers.d/");
-        files.retain(|(path, _)| path.ends_with(".conf"));
+        files.retain(|(path, _)| path.strip_suffix(".conf").is_some());
         for (path, _) in files {
             all.sysusers(&text(tree.read(&path)?, ""));
         }

@@ -8,14 +8,13 @@ use std::fmt::Write as _;
 
 use toml::Spanned;
 
-use crate::model::{Digest, ImageName, ServiceName};
+use crate::model::{Digest, ServiceName};
 use crate::spec::{Activator, Hosts, PackageLock};
 
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_table, parse};
 use super::source::{Sources, Span, Table, Value};
 use super::units::ImageReference;
-use packages::Packages;
 
 /// The first number given to a service. Those below are left to the gateway and to people.
 const FIRST_HOST: u16 = 10;
@@ -33,7 +32,8 @@ pub struct Lock {
     images: BTreeMap<String, Pin>,
     hosts: BTreeMap<ServiceName, PlacedHosts>,
     activator: Option<Activator>,
-    packages: Packages,
+    /// By image and architecture.
+    packages: BTreeMap<(String, String), PackageLock>,
 }
 
 /// What a tag meant.
@@ -59,7 +59,7 @@ impl Lock {
             images: BTreeMap::new(),
             hosts: BTreeMap::new(),
             activator: None,
-            packages: Packages::new(),
+            packages: BTreeMap::new(),
         }
     }
 
@@ -121,12 +121,16 @@ impl Lock {
                 self.hosts.insert(name.into_inner(), PlacedHosts { hosts, span: Some(key.span()) });
             }
         }
-        for (key, value) in top.table("packages").into_iter().flatten() {
-            let name = Spanned::new(key.span(), key.get_ref().to_string());
-            self.packages.extend(packages::read(top.faults, &name, value));
-        }
         if let Some(value) = top.get("activator") {
             self.activator = activator(top.faults, value);
+        }
+        for (image, value) in top.table("packages").into_iter().flatten() {
+            let what = format!("`packages.{}`", image.get_ref());
+            for (architecture, value) in as_table(top.faults, &what, value).into_iter().flatten() {
+                let key = (image.get_ref().to_string(), architecture.get_ref().to_string());
+                let read = packages::read(top.faults, &key.0, &key.1, value);
+                self.packages.extend(read.map(|read| (key, read)));
+            }
         }
         top.finish();
         self.unique(faults);
@@ -167,16 +171,6 @@ impl Lock {
         self.images.insert(reference.to_string(), pin);
     }
 
-    /// The Debian packages of an image, for an architecture in the words of OCI.
-    pub fn packages(&self, image: &ImageName, architecture: &str) -> Option<&PackageLock> {
-        self.packages.get(&(image.clone(), architecture.to_owned()))
-    }
-
-    /// Records the Debian packages of an image.
-    pub fn set_packages(&mut self, image: &ImageName, packages: PackageLock) {
-        self.packages.insert((image.clone(), packages.architecture.clone()), packages);
-    }
-
     /// A service's numbers.
     pub fn hosts(&self, service: &ServiceName) -> Option<Hosts> {
         self.hosts.get(service).map(|placed| placed.hosts)
@@ -194,6 +188,16 @@ impl Lock {
     /// Pins the program that activates the bundle on a fresh droplet.
     pub fn set_activator(&mut self, activator: Activator) {
         self.activator = Some(activator);
+    }
+
+    /// The packages of an image for an architecture, in Debian's word for it.
+    pub fn packages(&self, image: &str, architecture: &str) -> Option<&PackageLock> {
+        self.packages.get(&(image.to_owned(), architecture.to_owned()))
+    }
+
+    /// Records the packages of an image, for their architecture.
+    pub fn set_packages(&mut self, image: &str, lock: PackageLock) {
+        self.packages.insert((image.to_owned(), lock.architecture.clone()), lock);
     }
 
     /// Gives numbers to the services (each with whether it is stateful) that have none, or whose kind of placement
@@ -239,7 +243,9 @@ impl Lock {
         if let Some(Activator { digest, size }) = &self.activator {
             let _ = write!(text, "\n[activator]\ndigest = \"{digest}\"\nsize = {size}\n");
         }
-        packages::write(&mut text, &self.packages);
+        for ((image, _), lock) in &self.packages {
+            packages::write(&mut text, image, lock);
+        }
         text
     }
 }

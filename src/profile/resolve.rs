@@ -218,7 +218,7 @@ fn packages(
         let mut asked = image.recipe.packages.clone();
         asked.sort();
         for architecture in image.recipe.architectures.iter().filter(|_| !asked.is_empty()) {
-            match lock.packages(name, architecture) {
+            match lock.packages(name.as_str(), architecture) {
                 Some(found) if found.requested == asked => {
                     all.entry(name.clone()).or_insert_with(Vec::new).push(found.clone());
                 }

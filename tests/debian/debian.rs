@@ -1,11 +1,12 @@
 //! Debian's own archive and packages: the lock, and entries against dpkg's.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Cursor;
 use std::process::Command;
 
 use bundle::debian::{Cache, Options, entries, layers};
-use bundle::image::Kind;
+use bundle::image::{Entry, Kind};
 use bundle::model::Digest;
 use bundle::spec::PackagePin;
 
@@ -43,7 +44,7 @@ fn apt_chooses_the_same_packages() {
         let repo = at(&format!("repo/{number}"));
         fs::create_dir(&repo).unwrap();
         fs::copy(cache.path(index.digest), repo.join("Packages.xz")).unwrap();
-        sources.push_str(&format!("deb [trusted=yes] file:{} ./\n", repo.display()));
+        writeln!(sources, "deb [trusted=yes] file:{} ./", repo.display()).unwrap();
     }
     fs::write(at("etc/sources.list"), sources).unwrap();
     let root = folder.path().display();
@@ -102,7 +103,7 @@ fn dpkgs(file: &std::path::Path) -> Vec<Line> {
 }
 
 fn ours(pin: &PackagePin, cache: &Cache) -> Vec<Line> {
-    let line = |entry: bundle::image::Entry| {
+    let line = |entry: Entry| {
         let (kind, link, content) = match &entry.kind {
             Kind::Directory => ('d', Vec::new(), None),
             Kind::Symlink(target) => ('l', target.clone(), None),
@@ -128,17 +129,15 @@ fn layers_are_the_same_from_an_empty_cache_and_with_any_number_of_threads() {
     let (lock, cache) = locked(&["libc-bin", "python3", "python3-redis", "redis-server"]);
     let digests = |cache: &Cache, threads| {
         let made = layers(&lock, cache, &Options { threads, ..Options::default() }).unwrap();
-        let digest = |entries: &Vec<bundle::image::Entry>| {
+        let digest = |entries: &Vec<Entry>| {
             let mut text = String::new();
             for entry in entries {
                 let content = match &entry.kind {
                     Kind::File(content) => Digest::of(&bytes(content)).hex(),
                     other => format!("{other:?}"),
                 };
-                text.push_str(&format!(
-                    "{} {} {} {} {content}\n",
-                    entry.path, entry.mode, entry.uid, entry.gid
-                ));
+                let Entry { path, mode, uid, gid, .. } = entry;
+                writeln!(text, "{path} {mode} {uid} {gid} {content}").unwrap();
             }
             Digest::of(text.as_bytes())
         };
@@ -182,8 +181,13 @@ fn certificates_are_linked_as_openssl_links_them() {
     let certs = folder.path().join("etc/ssl/certs");
     let links = || {
         let all = fs::read_dir(&certs).unwrap().map(Result::unwrap);
-        let hashed =
-            all.filter(|entry| entry.file_name().to_str().unwrap().as_bytes()[8..].starts_with(b"."));
+        let hashed = all.filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            let hash = name
+                .split_once('.')
+                .filter(|(hash, number)| hash.len() == 8 && number.parse::<u32>().is_ok());
+            hash.is_some_and(|(hash, _)| u32::from_str_radix(hash, 16).is_ok())
+        });
         let mut links: Vec<_> =
             hashed.map(|entry| (entry.file_name(), fs::read_link(entry.path()).unwrap())).collect();
         links.sort();
@@ -193,8 +197,9 @@ fn certificates_are_linked_as_openssl_links_them() {
     assert!(ours.len() > 100, "{}", ours.len());
     // Its links are relative to a root that is not ours.
     let tree = flat(&made);
-    for (path, entry) in
-        tree.iter().filter(|(path, _)| path.starts_with("etc/ssl/certs/") && path.ends_with(".pem"))
+    for (path, entry) in tree
+        .iter()
+        .filter(|(path, _)| path.starts_with("etc/ssl/certs/") && path.strip_suffix(".pem").is_some())
     {
         let Kind::Symlink(target) = &entry.kind else { panic!("{path}") };
         let target = folder.path().join(std::str::from_utf8(target).unwrap().trim_start_matches('/'));
@@ -205,4 +210,40 @@ fn certificates_are_linked_as_openssl_links_them() {
     assert_eq!(ours, links());
     let bundle = fs::read_to_string(certs.join("ca-certificates.crt")).unwrap();
     assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), ours.len());
+}
+
+#[allow(clippy::print_stdout, reason = "what it measured is of interest")]
+#[test]
+fn a_hundred_packages_become_layers_and_how_long_that_takes_is_shown() {
+    let (lock, cache) = locked(&MANY);
+    let folder = tempfile::tempdir().unwrap();
+    let empty = Cache::open(&folder.path().join("debs")).unwrap();
+    for pin in &lock.packages {
+        fs::copy(cache.path(pin.digest), empty.path(pin.digest)).unwrap();
+    }
+    let layout = bundle::bundle::Layout::create(&folder.path().join("layout")).unwrap();
+    let threads = std::thread::available_parallelism().unwrap();
+    let mut written = Vec::new();
+    for what in ["from packages", "from decoded packages"] {
+        let began = std::time::Instant::now();
+        let options = Options { threads: threads.get(), ..Options::default() };
+        let made = layers(&lock, &empty, &options).unwrap();
+        let merged = began.elapsed();
+        let count: usize = made.iter().map(Vec::len).sum();
+        let all = made.into_iter().map(|entries| {
+            let arranged = bundle::image::layer::arrange(entries, None).unwrap();
+            bundle::image::write::write(&arranged, &layout, threads).unwrap()
+        });
+        let all: Vec<_> = all.collect();
+        let sizes: Vec<_> = all.iter().map(|layer| layer.blob.size >> 10).collect();
+        println!(
+            "{} packages, {what}: {count} entries after {:.1} s, layers of {sizes:?} KiB after {:.1} s",
+            lock.packages.len(),
+            merged.as_secs_f64(),
+            began.elapsed().as_secs_f64()
+        );
+        written.push(all);
+    }
+    assert_eq!(written[0], written[1]);
+    assert!((3..=8).contains(&written[0].len()), "{} layers", written[0].len());
 }

@@ -8,8 +8,17 @@ use bundle::debian::{Options, User, layers};
 
 use super::{locked, run, unpack};
 
-const POSTGRES: [&str; 8] =
-    ["postgresql-17", "locales-all", "libc-bin", "bash", "coreutils", "util-linux", "base-passwd", "sed"];
+const POSTGRES: [&str; 9] = [
+    "postgresql-17",
+    "locales-all",
+    "libc-bin",
+    "bash",
+    "dash",
+    "coreutils",
+    "util-linux",
+    "base-passwd",
+    "sed",
+];
 const REDIS: [&str; 6] = ["redis-server", "libc-bin", "bash", "coreutils", "util-linux", "grep"];
 const PYTHON: [&str; 8] = [
     "python3",
@@ -31,7 +40,6 @@ fn inside(root: &Path, program: &str, arguments: &[&str]) -> String {
     command
         .env_clear()
         .env("PATH", "/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.env("LANG", "en_US.utf8");
     String::from_utf8(run(&mut command)).unwrap()
 }
 
@@ -55,7 +63,7 @@ fn postgres_initialises_a_cluster_and_answers_a_query() {
     let exclude =
         ["usr/share/doc/**", "usr/share/man/**", "usr/lib/locale/*/**", "!usr/lib/locale/{C,en_US}.utf8/**"];
     let root = made(&POSTGRES, &exclude, ("postgres", 999));
-    let script = "set -e; id -un; export PGDATA=/tmp/data; initdb --no-sync -E UTF8 >/dev/null\n\
+    let script = "set -e; id -un; export LANG=en_US.utf8 PGDATA=/tmp/data; initdb --no-sync -E UTF8 >/dev/null\n\
         echo \"select 6 * 7 as answer, datcollate from pg_database where datname = 'template1'\" |\n\
         postgres --single -D $PGDATA postgres";
     let said = inside(

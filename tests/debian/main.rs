@@ -21,7 +21,8 @@ use bundle::spec::PackageLock;
 /// Runs a command that must succeed, and returns what it wrote.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/setup"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
     output.stdout
 }
 
@@ -61,7 +62,7 @@ fn locked(packages: &[&str]) -> (PackageLock, Cache) {
     (lock, cache)
 }
 
-fn options<'a>(exclude: &'a [String]) -> Options<'a> {
+fn options(exclude: &[String]) -> Options<'_> {
     Options { exclude, threads: 2, ..Options::default() }
 }
 

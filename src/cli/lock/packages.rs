@@ -26,7 +26,7 @@ pub(super) fn choose(
         let again =
             update.is_some_and(|names| names.is_empty() || names.iter().any(|one| one == name.as_str()));
         for architecture in &recipe.architectures {
-            if again || lock.packages(name, architecture).is_none_or(|known| known.requested != asked) {
+            if again || lock.packages(name.as_str(), architecture).is_none_or(|known| known.requested != asked) {
                 wanted.push((name, architecture, asked.clone()));
             }
         }
@@ -51,10 +51,10 @@ pub(super) fn choose(
         }
         let Some(found) = indexes.get(architecture) else { continue };
         let chosen = found.choose(&asked).map_err(failed)?;
-        if lock.packages(name, architecture) != Some(&chosen) {
+        if lock.packages(name.as_str(), architecture) != Some(&chosen) {
             let bytes: u64 = chosen.packages.iter().map(|package| package.size).sum();
             changes.push(format!("{name}/{architecture} {} packages, {bytes} bytes", chosen.packages.len()));
-            lock.set_packages(name, chosen);
+            lock.set_packages(name.as_str(), chosen);
         }
     }
     Ok(())

@@ -1,87 +1,132 @@
-//! `[packages.IMAGE.ARCHITECTURE]`: what an image's Debian packages were when somebody asked, down to their bytes, and
-//! which signatures vouched for that. One package a line, so that a difference of two locks reads as what it is.
+//! The part of the lock that says which Debian packages an image has: `[packages.IMAGE.ARCHITECTURE]`, a line for each
+//! index and each package, so that an update reads as the lines that it changes.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use toml::Spanned;
-use toml_writer::ToTomlValue as _;
-
-use crate::model::{Digest, ImageName};
-use crate::spec::{IndexPin, PackageLock, PackagePin};
+use toml_writer::{ToTomlKey as _, ToTomlValue as _};
 
 use super::super::diagnostics::Diagnostics;
-use super::super::read::{Fields, as_array, as_table, key_text, parse};
+use super::super::read::{Fields, as_array, as_table};
 use super::super::source::Value;
+use crate::model::Digest;
+use crate::spec::{IndexPin, PackageLock, PackagePin};
 
-/// The packages of images, by image and architecture.
-pub(super) type Packages = BTreeMap<(ImageName, String), PackageLock>;
-
-/// Reads the tables of one image.
-pub(super) fn read(faults: &mut Diagnostics, name: &Spanned<String>, value: &Value<'_>) -> Packages {
-    let mut all = Packages::new();
-    let what = format!("`packages.{}`", key_text(name.get_ref()));
-    let Some(image) = parse::<ImageName>(faults, name) else { return all };
-    for (architecture, value) in as_table(faults, &what, value).into_iter().flatten() {
-        let architecture = architecture.get_ref().to_string();
-        let what = format!("`packages.{}.{}`", key_text(name.get_ref()), key_text(&architecture));
-        if let Some(lock) = one(faults, &what, &architecture, value) {
-            all.insert((image.get_ref().clone(), architecture), lock);
-        }
+/// The text of one image's packages.
+pub(super) fn write(text: &mut String, image: &str, lock: &PackageLock) {
+    let value = |text: &str| text.to_toml_value();
+    let list = |items: &[String]| {
+        format!("[{}]", items.iter().map(|item| value(item)).collect::<Vec<_>>().join(", "))
+    };
+    let (image, architecture) = (image.to_toml_key(), lock.architecture.as_str().to_toml_key());
+    let _ = write!(
+        text,
+        "\n[packages.{image}.{architecture}]\nrequested = {}\nindexes = [\n",
+        list(&lock.requested)
+    );
+    for index in &lock.indexes {
+        let IndexPin { url, suite, in_release, keys, path, size, digest } = index;
+        let (url, suite, keys, path) = (value(url), value(suite), list(keys), value(path));
+        let _ = writeln!(
+            text,
+            "    {{ url = {url}, suite = {suite}, in_release = \"{in_release}\", keys = {keys}, path = {path}, size = {size}, digest = \"{digest}\" }},",
+        );
     }
-    all
+    text.push_str("]\npackages = [\n");
+    for package in &lock.packages {
+        let PackagePin { name, version, architecture, suite, path, size, digest } = package;
+        let [name, version, architecture, suite, path] =
+            [name, version, architecture, suite, path].map(|text| value(text));
+        let _ = writeln!(
+            text,
+            "    {{ name = {name}, version = {version}, architecture = {architecture}, suite = {suite}, path = {path}, size = {size}, digest = \"{digest}\" }},",
+        );
+    }
+    text.push_str("]\n");
 }
 
-fn one(faults: &mut Diagnostics, what: &str, architecture: &str, value: &Value<'_>) -> Option<PackageLock> {
-    let mut fields = Fields::new(what, as_table(faults, what, value)?, faults);
+/// Reads one image's packages; what is wrong is reported, and nothing is taken then.
+pub(super) fn read(
+    faults: &mut Diagnostics,
+    image: &str,
+    architecture: &str,
+    value: &Value<'_>,
+) -> Option<PackageLock> {
+    let what = format!("`packages.{image}.{architecture}`");
+    let table = as_table(faults, &what, value)?;
+    let mut fields = Fields::new(what, table, faults);
     for key in ["requested", "indexes", "packages"] {
         fields.require(key, Some(value.span()), "what `bundle lock` writes");
     }
     let requested = fields.list::<String>("requested").into_iter().map(Spanned::into_inner).collect();
-    let indexes = rows(&mut fields, what, "indexes", index);
-    let packages = rows(&mut fields, what, "packages", package);
+    let (indexes, packages) = (fields.get("indexes"), fields.get("packages"));
+    let indexes = rows(fields.faults, "`indexes`", indexes?, index)?;
+    let found = rows(fields.faults, "`packages`", packages?, package)?;
     fields.finish();
-    Some(PackageLock {
-        architecture: architecture.to_owned(),
-        requested,
-        indexes: indexes?,
-        packages: packages?,
-    })
-}
-
-/// The tables in the array under `key`; nothing if one of them cannot be read.
-fn rows<T>(
-    fields: &mut Fields<'_, '_>,
-    what: &str,
-    key: &'static str,
-    read: impl Fn(&mut Fields<'_, '_>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let value = fields.get(key)?;
-    let mut all = Vec::new();
-    let name = format!("`{}.{key}`", what.trim_matches('`'));
-    for item in as_array(fields.faults, &name, value)? {
-        let mut row = Fields::new(name.clone(), as_table(fields.faults, &name, item)?, fields.faults);
-        let read = read(&mut row);
-        row.finish();
-        if read.is_none() {
-            let faults = &mut fields.faults;
-            faults
-                .error(item.span(), format!("this line of {name} is not complete"))
-                .help("run `bundle lock --update`");
-        }
-        all.push(read?);
+    let suites: BTreeSet<_> = indexes.iter().map(|index| index.suite.as_str()).collect();
+    if let Some(pair) = found.windows(2).find(|pair| pair[0].name >= pair[1].name) {
+        let message = format!("`{}` and `{}` are not in order, or the same", pair[0].name, pair[1].name);
+        faults.error(value.span(), message).help("run `bundle lock` instead of writing here");
+        return None;
     }
-    Some(all)
+    if let Some(lost) = found.iter().find(|package| !suites.contains(package.suite.as_str())) {
+        faults.error(
+            value.span(),
+            format!("`{}` is of the suite `{}`, which is no index", lost.name, lost.suite),
+        );
+        return None;
+    }
+    Some(PackageLock { architecture: architecture.to_owned(), requested, indexes, packages: found })
 }
 
-fn index(row: &mut Fields<'_, '_>) -> Option<IndexPin> {
-    let url = text(row, "url");
-    let suite = text(row, "suite");
-    let path = text(row, "path");
-    let size = size(row);
-    let digest = row.parsed::<Digest>("digest").map(Spanned::into_inner);
-    let in_release = row.parsed::<Digest>("in_release").map(Spanned::into_inner);
-    let keys = row.list::<String>("keys").into_iter().map(Spanned::into_inner).collect();
+/// Every element of a list of tables, or nothing.
+fn rows<T>(
+    faults: &mut Diagnostics,
+    what: &str,
+    value: &Value<'_>,
+    one: impl Fn(&mut Fields<'_, '_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let mut all = Some(Vec::new());
+    for value in as_array(faults, what, value)? {
+        let Some(table) = as_table(faults, what, value) else {
+            all = None;
+            continue;
+        };
+        let mut fields = Fields::new(what, table, faults);
+        let row = one(&mut fields);
+        fields.finish();
+        if row.is_none() {
+            faults.error(value.span(), format!("this entry of {what} is not what `bundle lock` writes"));
+        }
+        all = all.zip(row).map(|(mut all, row)| {
+            all.push(row);
+            all
+        });
+    }
+    all
+}
+
+fn text(fields: &mut Fields<'_, '_>, key: &'static str, also: &str) -> Option<String> {
+    let text = fields.string(key)?.into_inner();
+    let clean = |byte: u8| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte);
+    let inside = !text.starts_with('/') && text.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    (text.bytes().all(clean) && (key == "url" || inside)).then_some(text)
+}
+
+fn digest(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Digest> {
+    Some(fields.parsed::<Digest>(key)?.into_inner())
+}
+
+fn size(fields: &mut Fields<'_, '_>) -> Option<u64> {
+    u64::try_from(*fields.integer("size")?.get_ref()).ok()
+}
+
+fn index(fields: &mut Fields<'_, '_>) -> Option<IndexPin> {
+    let (url, suite) = (text(fields, "url", "+-.~_:/%@[]"), text(fields, "suite", "+-.~_/"));
+    let (in_release, path) = (digest(fields, "in_release"), text(fields, "path", "+-.~_/"));
+    let keys = fields.list::<String>("keys").into_iter().map(Spanned::into_inner).collect();
+    let (size, digest) = (size(fields), digest(fields, "digest"));
     Some(IndexPin {
         url: url?,
         suite: suite?,
@@ -93,11 +138,10 @@ fn index(row: &mut Fields<'_, '_>) -> Option<IndexPin> {
     })
 }
 
-fn package(row: &mut Fields<'_, '_>) -> Option<PackagePin> {
-    let [name, version, architecture, suite, path] =
-        ["name", "version", "architecture", "suite", "path"].map(|key| text(row, key));
-    let size = size(row);
-    let digest = row.parsed::<Digest>("digest").map(Spanned::into_inner);
+fn package(fields: &mut Fields<'_, '_>) -> Option<PackagePin> {
+    let (name, version) = (text(fields, "name", "+-."), text(fields, "version", "+-.~:"));
+    let (architecture, suite) = (text(fields, "architecture", "-"), text(fields, "suite", "+-.~_/"));
+    let (path, size, digest) = (text(fields, "path", "+-.~_:/%"), size(fields), digest(fields, "digest"));
     Some(PackagePin {
         name: name?,
         version: version?,
@@ -109,44 +153,76 @@ fn package(row: &mut Fields<'_, '_>) -> Option<PackagePin> {
     })
 }
 
-fn text(row: &mut Fields<'_, '_>, key: &'static str) -> Option<String> {
-    row.string(key).map(Spanned::into_inner).filter(|text| !text.is_empty())
-}
+#[cfg(test)]
+mod tests {
+    use super::super::super::source::Sources;
+    use super::super::Lock;
+    use super::*;
 
-fn size(row: &mut Fields<'_, '_>) -> Option<u64> {
-    row.integer("size").and_then(|size| u64::try_from(size.into_inner()).ok())
-}
-
-/// Writes the tables.
-pub(super) fn write(text: &mut String, packages: &Packages) {
-    for ((image, architecture), lock) in packages {
-        let _ = write!(text, "\n[packages.{}.{}]\n", key_text(image.as_str()), key_text(architecture));
-        let names: Vec<String> = lock.requested.iter().map(|name| quoted(name)).collect();
-        let _ = writeln!(text, "requested = [{}]", names.join(", "));
-        text.push_str("indexes = [\n");
-        for IndexPin { url, suite, in_release, keys, path, size, digest } in &lock.indexes {
-            let [url, suite, path] = [url, suite, path].map(|text| quoted(text));
-            let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
-            let _ = writeln!(
-                text,
-                "    {{ url = {url}, suite = {suite}, in_release = \"{in_release}\", keys = [{}], path = {path}, size = {size}, digest = \"{digest}\" }},",
-                keys.join(", ")
-            );
+    fn lock() -> PackageLock {
+        let sum = Digest::of(b"x");
+        let package = |name: &str, suite: &str| PackagePin {
+            name: name.to_owned(),
+            version: "1:2~x+b1".to_owned(),
+            architecture: "all".to_owned(),
+            suite: suite.to_owned(),
+            path: format!("pool/main/{name}_1%3a2~x+b1_all.deb"),
+            size: 7,
+            digest: sum,
+        };
+        let index = |suite: &str| IndexPin {
+            url: "http://deb.debian.org/debian".to_owned(),
+            suite: suite.to_owned(),
+            in_release: sum,
+            keys: vec!["AB".repeat(20)],
+            path: "main/binary-amd64/Packages.xz".to_owned(),
+            size: 9,
+            digest: sum,
+        };
+        PackageLock {
+            architecture: "amd64".to_owned(),
+            requested: vec!["a".to_owned(), "b".to_owned()],
+            indexes: vec![index("trixie"), index("trixie-updates")],
+            packages: vec![package("a", "trixie"), package("b", "trixie-updates")],
         }
-        text.push_str("]\npackages = [\n");
-        for PackagePin { name, version, architecture, suite, path, size, digest } in &lock.packages {
-            let [name, version, architecture, suite, path] =
-                [name, version, architecture, suite, path].map(|text| quoted(text));
-            let _ = writeln!(
-                text,
-                "    {{ name = {name}, version = {version}, architecture = {architecture}, suite = {suite}, path = {path}, size = {size}, digest = \"{digest}\" }},"
-            );
-        }
-        text.push_str("]\n");
     }
-}
 
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    toml_writer::TomlStringBuilder::new(text).as_default().to_toml_value()
+    fn parse(text: &str) -> Lock {
+        let mut sources = Sources::new("p.toml");
+        sources.add("bundle.lock", text);
+        Lock::parse(&sources)
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_written_again_the_same() {
+        let mut first = parse("schema = 1");
+        first.set_packages("backend", lock());
+        let text = first.write();
+        let again = parse(&text);
+        assert!(again.faults().is_empty(), "{}", again.faults());
+        assert_eq!(again.packages("backend", "amd64"), Some(&lock()));
+        assert_eq!(again.write(), text);
+        assert_eq!(again.packages("backend", "arm64"), None);
+    }
+
+    #[test]
+    fn what_leads_elsewhere_or_contradicts_itself_is_refused() {
+        let mut first = parse("schema = 1");
+        first.set_packages("backend", lock());
+        let text = first.write();
+        for (from, to) in [
+            ("pool/main/a_", "../a_"),
+            ("pool/main/a_", "/pool/a_"),
+            ("name = \"b\"", "name = \"a\""),
+            ("name = \"a\"", "name = \"A B\""),
+            ("suite = \"trixie-updates\", path = \"pool", "suite = \"sid\", path = \"pool"),
+            ("size = 7", "size = -7"),
+            ("size = 7", "size = 7, more = 1"),
+            ("requested = ", "wanted = "),
+        ] {
+            assert!(text.contains(from));
+            let read = parse(&text.replacen(from, to, 1));
+            assert!(read.faults().has_errors(), "{from} {to}");
+        }
+    }
 }
