@@ -5,6 +5,8 @@
 //! show; the version of libdeflate is pinned in `Cargo.toml`, and the vectors in `tests/vectors/gz1.tsv` hold it to
 //! its word. If the bytes ever have to change, that is `gz2`, next to this one.
 
+pub mod parallel;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 
@@ -18,37 +20,54 @@ pub const BLOCK: usize = 1 << 20;
 
 const LEVEL: i32 = 2;
 
+/// Makes members, one at a time.
+pub struct Encoder(Compressor);
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Encoder {
+    /// An encoder; it has no state that shows in the bytes.
+    pub fn new() -> Self {
+        // The level is a constant in range; libdeflater's own default is what remains if that ever changes, and the
+        // vectors would say so.
+        Self(Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default()))
+    }
+
+    /// Replaces `member` by the member of this block, which is at most [`BLOCK`] long.
+    pub fn member(&mut self, block: &[u8], member: &mut Vec<u8>) -> io::Result<()> {
+        member.resize(self.0.gzip_compress_bound(block.len()), 0);
+        let size =
+            self.0.gzip_compress(block, member).map_err(|error| io::Error::other(error.to_string()))?;
+        member.truncate(size);
+        Ok(())
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Compresses what is written to it into `W`. Nothing is complete before [`Gz1Writer::finish`].
+#[derive(Debug)]
 pub struct Gz1Writer<W: Write> {
     inner: W,
-    compressor: Compressor,
+    encoder: Encoder,
     block: Vec<u8>,
     member: Vec<u8>,
     members: u64,
 }
 
-impl<W: Write> fmt::Debug for Gz1Writer<W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gz1Writer")
-            .field("members", &self.members)
-            .field("block", &self.block.len())
-            .finish_non_exhaustive()
-    }
-}
-
 impl<W: Write> Gz1Writer<W> {
     /// A writer that has seen nothing yet.
     pub fn new(inner: W) -> Self {
-        // The level is a constant in range; libdeflater's own default is what remains if that ever changes, and the
-        // vectors would say so.
-        let level = CompressionLvl::new(LEVEL).unwrap_or_default();
-        Self {
-            inner,
-            compressor: Compressor::new(level),
-            block: Vec::with_capacity(BLOCK),
-            member: Vec::new(),
-            members: 0,
-        }
+        let block = Vec::with_capacity(BLOCK);
+        Self { inner, encoder: Encoder::new(), block, member: Vec::new(), members: 0 }
     }
 
     /// Writes what is left and gives the inner writer back. An empty input is one member of an empty block.
@@ -60,12 +79,8 @@ impl<W: Write> Gz1Writer<W> {
     }
 
     fn write_member(&mut self) -> io::Result<()> {
-        self.member.resize(self.compressor.gzip_compress_bound(self.block.len()), 0);
-        let size = self
-            .compressor
-            .gzip_compress(&self.block, &mut self.member)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        self.inner.write_all(&self.member[..size])?;
+        self.encoder.member(&self.block, &mut self.member)?;
+        self.inner.write_all(&self.member)?;
         self.block.clear();
         self.members += 1;
         Ok(())

@@ -5,6 +5,10 @@
 //! doing it again is no harm.
 #![expect(clippy::disallowed_methods, reason = "layouts are directories, and this file keeps them")]
 
+mod new_blob;
+
+pub use new_blob::NewBlob;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};

@@ -36,6 +36,15 @@ impl EntryPath {
         }
     }
 
+    /// Takes an absolute path as people write it; nothing for the root.
+    pub fn absolute(text: &str) -> Result<Option<Self>, EntryPathError> {
+        match text.strip_prefix('/') {
+            Some("") => Ok(None),
+            Some(rest) => Self::new(rest.strip_suffix('/').unwrap_or(rest)).map(Some),
+            None => Err(EntryPathError(text.as_bytes().to_vec())),
+        }
+    }
+
     /// The bytes, without a slash at either end.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -1,6 +1,8 @@
 //! What a machine should be, with nothing left open: the result of resolving a profile against its lock, and the only
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
+mod image;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -9,6 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
+};
+
+pub use image::{
+    Base, Copy, DebianArchive, ImageConfig, ImageDirectory, ImageLink, ImageRecipe, ImageUser, ModeRule,
+    Owner,
 };
 
 /// Everything that the artifact kinds share. What only one kind knows (Redis' memory, say) stays in that kind's table.
