@@ -7,6 +7,8 @@
     reason = "a test may"
 )]
 
+mod documents;
+mod equal;
 mod hostile;
 mod image;
 mod listing;

@@ -296,6 +296,10 @@ fn owner(id: u64, field: &'static str) -> Result<u32, Fault> {
 /// A member's name as a path below the root; `None` is the root itself. `./`, doubled slashes and a slash at the end
 /// mean the same to everybody and are taken away.
 fn path(name: &[u8]) -> Result<Option<EntryPath>, Fault> {
+    // `umoci insert` names the root so.
+    if name == b"/" {
+        return Ok(None);
+    }
     if name.starts_with(b"/") {
         return Err(Fault::Absolute);
     }
