@@ -26,7 +26,9 @@ pub(super) fn choose(
         let again =
             update.is_some_and(|names| names.is_empty() || names.iter().any(|one| one == name.as_str()));
         for architecture in &recipe.architectures {
-            if again || lock.packages(name.as_str(), architecture).is_none_or(|known| known.requested != asked) {
+            if again
+                || lock.packages(name.as_str(), architecture).is_none_or(|known| known.requested != asked)
+            {
                 wanted.push((name, architecture, asked.clone()));
             }
         }
