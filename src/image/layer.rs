@@ -23,7 +23,7 @@ pub enum LayerError {
         path: EntryPath,
     },
     /// Something below a path that is no directory.
-    #[error("`{path}` cannot be there: `{parent}` is no directory in the same layer")]
+    #[error("`{path}` cannot be there: `{parent}` is no directory, in this layer or in one below it")]
     NotADirectory {
         /// The entry.
         path: EntryPath,
@@ -50,11 +50,12 @@ pub enum LayerError {
     },
 }
 
-/// What the layers below have: directories, and links that a path could lead through.
+/// What the layers below have: directories, links that a path could lead through, and files that it cannot.
 #[derive(Debug, Clone, Default)]
 pub struct Lower {
     directories: BTreeSet<EntryPath>,
     links: BTreeMap<EntryPath, Vec<u8>>,
+    files: BTreeSet<EntryPath>,
 }
 
 impl Lower {
@@ -64,7 +65,7 @@ impl Lower {
             match &entry.kind {
                 Kind::Directory => drop(self.directories.insert(path.clone())),
                 Kind::Symlink(target) => drop(self.links.insert(path.clone(), target.clone())),
-                Kind::File(_) | Kind::HardLink(_) => {}
+                Kind::File(_) | Kind::HardLink(_) => drop(self.files.insert(path.clone())),
             }
         }
     }
@@ -96,6 +97,11 @@ pub fn arrange(entries: Vec<Entry>, lower: Option<&mut Lower>) -> Result<Vec<Ent
         if let Some((link, target)) = missing.iter().find_map(|path| lower.links.get_key_value(path)) {
             let (link, target) = (link.clone(), target.escape_ascii().to_string());
             return Err(LayerError::ThroughLink { link, target });
+        }
+        if let Some(parent) = missing.intersection(&lower.files).next().cloned() {
+            let below = sorted.keys().find(|path| path.parent().is_some_and(|above| above == parent));
+            let path = below.unwrap_or(&parent).clone();
+            return Err(LayerError::NotADirectory { path, parent });
         }
         missing.retain(|path| !lower.directories.contains(path));
         let directory = |path: EntryPath| (path.clone(), Entry::new(path, Kind::Directory, 0o755));
@@ -264,7 +270,7 @@ mod tests {
         assert_eq!(refused(vec![file("a", 1), file("a", 1)]), "`/a` comes twice into one layer");
         assert_eq!(
             refused(vec![file("a", 1), file("a/b", 1)]),
-            "`/a/b` cannot be there: `/a` is no directory in the same layer"
+            "`/a/b` cannot be there: `/a` is no directory, in this layer or in one below it"
         );
         let nothing = "`/a` is a hard link to `/b`, which is no file of the same layer";
         assert_eq!(refused(vec![link("a", "b")]), nothing);

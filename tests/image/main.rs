@@ -1,0 +1,14 @@
+//! Images of one's own, from files: what other tools make of them, and whether they are the same every time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    clippy::print_stdout,
+    reason = "a test may"
+)]
+
+#[path = "../unpack/listing.rs"]
+mod listing;
+mod made;
+mod project;
+mod same;
