@@ -59,7 +59,7 @@ pub fn gather(copy: &Copy) -> Result<Vec<Entry>, FilesError> {
     };
     walk.all();
     if walk.faults.is_empty() {
-        return walk.finish();
+        return Ok(walk.finish());
     }
     let more = walk.faults.len().saturating_sub(MOST_FAULTS);
     walk.faults.truncate(MOST_FAULTS);
@@ -226,12 +226,10 @@ impl Walk<'_> {
     }
 
     /// The entries, without directories that nobody asked for.
-    fn finish(self) -> Result<Vec<Entry>, FilesError> {
-        let Self { entries, wanted, .. } = self;
-        Ok(entries
-            .into_iter()
-            .filter(|entry| entry.kind != Kind::Directory || wanted.contains(&entry.path))
-            .collect())
+    fn finish(self) -> Vec<Entry> {
+        let Self { mut entries, wanted, .. } = self;
+        entries.retain(|entry| entry.kind != Kind::Directory || wanted.contains(&entry.path));
+        entries
     }
 }
 

@@ -24,7 +24,7 @@ pub const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub struct Layer {
     /// Its blob.
     pub blob: Descriptor,
-    /// The SHA-256 of its tar, before compression (image-spec, `config.md`, "Layer DiffID").
+    /// The SHA-256 of its tar, before compression (image-spec, `config.md`, "Layer `DiffID`").
     pub diff_id: Digest,
 }
 

@@ -40,7 +40,6 @@ pub(crate) fn read(
 ) -> Option<PlacedImage> {
     let what = format!("images.{}", key_text(name));
     let mut fields = Fields::new(format!("`{what}`"), table, faults);
-    let dockerfile = fields.string("dockerfile");
     let base = match fields.string("base") {
         Some(text) => base(&text, fields.faults)?,
         None => (Base::Scratch, None),
@@ -61,17 +60,8 @@ pub(crate) fn read(
         links: items(&mut fields, "links", &what, link),
         config: config::read(&mut fields),
         architectures: platforms(&mut fields),
-        dockerfile: None,
     };
     fields.finish();
-    let recipe = match dockerfile {
-        Some(path) => {
-            let sources = faults.sources();
-            let from = sources.at(path.span().start).map(|source| source.path.clone()).unwrap_or_default();
-            ImageRecipe { dockerfile: Some(resolve_path(&from, path.get_ref()).into()), ..recipe }
-        }
-        None => recipe,
-    };
     Some(PlacedImage { span, base: base.1, recipe })
 }
 
@@ -163,7 +153,7 @@ fn user(fields: &mut Fields<'_, '_>, span: Span) -> Option<ImageUser> {
         good
     });
     let uid = number(fields, "uid");
-    let gid = fields.get("gid").is_some().then(|| number(fields, "gid")).unwrap_or(uid);
+    let gid = if fields.get("gid").is_some() { number(fields, "gid") } else { uid };
     let home = fields.get("home").is_some().then(|| absolute(fields, "home"));
     let shell = fields.get("shell").is_some().then(|| absolute(fields, "shell"));
     Some(ImageUser {
@@ -348,23 +338,12 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
         }
         let empty = recipe.packages.is_empty()
             && recipe.layers.is_empty()
-            && recipe.dockerfile.is_none()
             && recipe.base == Base::Scratch
             && image.base.is_none();
         if empty {
             faults
                 .error(image.span.clone(), format!("the image `{name}` has nothing in it"))
-                .help("give it `packages`, `layers`, a `base`, or a `dockerfile`");
-        }
-        if recipe.dockerfile.is_some()
-            && (image.base.is_some() || !recipe.packages.is_empty() || !recipe.layers.is_empty())
-        {
-            faults
-                .error(
-                    image.span.clone(),
-                    format!("the image `{name}` is made by a Dockerfile, which says everything else itself"),
-                )
-                .help("take out `base`, `packages` and `layers`, or the `dockerfile`");
+                .help("give it `packages`, `layers` or a `base`");
         }
     }
 }

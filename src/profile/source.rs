@@ -33,7 +33,13 @@ pub struct Sources {
     root: String,
     files: Vec<Source>,
     unreadable: BTreeMap<String, String>,
-    /// Files of the project and directories of such: the bytes by path below; the empty path is the file itself.
+    project: Box<Project>,
+}
+
+/// What a profile takes from its project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Project {
+    /// Files and directories of such: the bytes by path below; the empty path is the file itself.
     contents: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The digests of the profile's own images, once they are built.
     built: BTreeMap<ImageName, Digest>,
@@ -42,23 +48,17 @@ pub struct Sources {
 impl Sources {
     /// An empty set whose profile is `root`, a path as the operator gave it.
     pub fn new(root: &str) -> Self {
-        Self {
-            root: clean(root),
-            files: Vec::new(),
-            unreadable: BTreeMap::new(),
-            contents: BTreeMap::new(),
-            built: BTreeMap::new(),
-        }
+        Self { root: clean(root), files: Vec::new(), unreadable: BTreeMap::new(), project: Box::default() }
     }
 
     /// Notes what came of building one of the profile's own images.
     pub fn set_built(&mut self, image: ImageName, digest: Digest) {
-        self.built.insert(image, digest);
+        self.project.built.insert(image, digest);
     }
 
     /// The digest of one of the profile's own images, if it was built.
     pub(crate) fn built(&self, image: &ImageName) -> Option<Digest> {
-        self.built.get(image).copied()
+        self.project.built.get(image).copied()
     }
 
     /// Adds a text under its path. A path that is there already keeps its text.
@@ -79,12 +79,12 @@ impl Sources {
 
     /// Adds the bytes of a file of the project, under the empty path, or of all files of a directory.
     pub fn add_contents(&mut self, path: &str, contents: BTreeMap<String, Vec<u8>>) {
-        self.contents.insert(clean(path), contents);
+        self.project.contents.insert(clean(path), contents);
     }
 
     /// The bytes of a file of the project, or of the files of a directory.
     pub(crate) fn contents(&self, path: &str) -> Option<&BTreeMap<String, Vec<u8>>> {
-        self.contents.get(&clean(path))
+        self.project.contents.get(&clean(path))
     }
 
     /// The profile's own path.

@@ -93,7 +93,7 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
     let mut images = None;
     let mut repository = None;
     if arguments.copy {
-        missing = copy::ask(ssh, &arguments.hosts, &seen, &bundle)?;
+        missing = copy::ask(ssh, &arguments.hosts, &seen, bundle)?;
         let ca = resolved.spec.registry.as_ref().and_then(|registry| registry.ca.as_ref());
         images = Some(copy::gather(context, &missing, &arguments.reach.of_profile(ca))?);
     } else {

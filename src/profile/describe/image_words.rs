@@ -16,9 +16,6 @@ pub(super) struct Image {
     #[serde(default = "scratch")]
     #[schemars(example = &"debian:13-slim")]
     base: String,
-    /// The Dockerfile that makes it instead of everything else here. Docker's BuildKit runs it at `bundle lock`.
-    #[schemars(example = &"Dockerfile")]
-    dockerfile: Option<String>,
     /// Debian packages by name, with all that they depend on. `bundle lock` resolves and verifies them.
     #[serde(default)]
     #[schemars(example = ["python3", "python3-redis"])]
