@@ -18,10 +18,12 @@ mod first_boot;
 mod gc;
 mod generations;
 mod hand_over;
+mod image;
 mod init;
 mod lint;
 mod lock;
 mod machine;
+mod own_images;
 mod places;
 mod plan;
 mod profile;
@@ -37,6 +39,7 @@ mod show;
 mod signals;
 mod status;
 mod switch;
+mod unpack;
 mod why;
 
 use std::path::PathBuf;
@@ -78,6 +81,8 @@ enum Command {
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
     Build(build::Arguments),
+    /// Build one of a profile's own images and print its digest
+    Image(image::Arguments),
     /// Show what is in a bundle or a profile
     Show(show::Arguments),
     /// Name the lines of a profile that stand behind a generated file
@@ -88,6 +93,8 @@ enum Command {
     CloudInit(cloud_init::Arguments),
     /// Fetch a bundle from a registry, verified
     Pull(pull::Arguments),
+    /// Put an image's layers into a directory, verified, as a runtime would see them
+    Unpack(unpack::Arguments),
     /// Build and push, then switch one droplet after another over SSH
     Deploy(deploy::Arguments),
     /// Say what a switch would do, and touch nothing
@@ -199,11 +206,13 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
+        Command::Image(arguments) => image::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Why(arguments) => why::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
+        Command::Unpack(arguments) => unpack::run(context, &arguments),
         Command::Deploy(arguments) => deploy::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),

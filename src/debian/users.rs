@@ -11,21 +11,7 @@ use super::package::Package;
 use super::tree::Tree;
 use crate::image::{Entry, EntryPath, Kind};
 use crate::model::Digest;
-
-/// A user of an image, with a group of the same name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub uid: u32,
-    /// Its group's number.
-    pub gid: u32,
-    /// Its home directory, which is not made.
-    pub home: String,
-    /// Its login shell.
-    pub shell: String,
-}
+pub use crate::spec::ImageUser as User;
 
 /// What there is where `base-passwd` is not.
 const PASSWD: &str = "\

@@ -9,6 +9,7 @@ pub mod files;
 pub mod layer;
 mod rootfs;
 pub mod tar;
+pub mod unpack;
 pub mod write;
 
 pub use base::BaseImage;
