@@ -11,12 +11,15 @@ pub(crate) struct Known {
 /// `(package, script)`: why.
 pub(crate) const KNOWN: &[Known] = &[
     // Synthesised.
+    known("apt", "postinst"),
     known("base-files", "postinst"),
     known("base-passwd", "postinst"),
     known("base-passwd", "preinst"),
     known("ca-certificates", "postinst"),
     known("debianutils", "postinst"),
+    known("haproxy", "postinst"),
     known("libc-bin", "postinst"),
+    known("memcached", "postinst"),
     known("netbase", "postinst"),
     known("nginx-common", "postinst"),
     known("passwd", "postinst"),
@@ -27,6 +30,8 @@ pub(crate) const KNOWN: &[Known] = &[
     known("redis-tools", "postinst"),
     known("openssl", "postinst"),
     known("tzdata", "postinst"),
+    known("valkey-server", "postinst"),
+    known("valkey-tools", "postinst"),
     // Synthesised, as far as it is of use: the group. A key that everybody has would be no secret.
     known("ssl-cert", "postinst"),
     // `/bin/sh` where there is none; `dash` brings it.
@@ -35,12 +40,16 @@ pub(crate) const KNOWN: &[Known] = &[
     known("base-files", "preinst"),
     known("dash", "postinst"),
     known("dash", "preinst"),
+    known("gzip", "postinst"),
+    known("gzip", "preinst"),
     known("libreadline8t64", "preinst"),
     known("libtirpc3t64", "preinst"),
     // A diversion that is in `tree`.
     known("postgresql-common", "preinst"),
     // For upgrades only.
     known("adduser", "preinst"),
+    known("debian-archive-keyring", "postinst"),
+    known("git", "preinst"),
     known("init-system-helpers", "postinst"),
     known("libc6", "postinst"),
     known("libc6", "preinst"),
@@ -116,12 +125,20 @@ pub(crate) struct KnownUser {
 }
 
 /// Who is made by whom.
-pub(crate) const USERS: [KnownUser; 2] = [
+pub(crate) const USERS: [KnownUser; 5] = [
+    KnownUser { package: "haproxy", name: "haproxy", home: "/var/lib/haproxy", shell: "/usr/sbin/nologin" },
+    KnownUser { package: "memcached", name: "memcache", home: "/nonexistent", shell: "/bin/false" },
     KnownUser {
         package: "postgresql-common",
         name: "postgres",
         home: "/var/lib/postgresql",
         shell: "/bin/bash",
+    },
+    KnownUser {
+        package: "valkey-tools",
+        name: "valkey",
+        home: "/var/lib/valkey",
+        shell: "/usr/sbin/nologin",
     },
     KnownUser { package: "redis-tools", name: "redis", home: "/var/lib/redis", shell: "/usr/sbin/nologin" },
 ];
@@ -156,6 +173,10 @@ pub(crate) const OWNED: &[(&str, &str, u16, &str, &str)] = &[
     ("redis-tools", "etc/redis/", 0o2770, "redis", "redis"),
     ("redis-tools", "var/lib/redis/", 0o750, "redis", "redis"),
     ("redis-tools", "var/log/redis/", 0o2750, "redis", "adm"),
+    ("valkey-server", "etc/valkey/valkey.conf", 0o640, "valkey", "valkey"),
+    ("valkey-tools", "etc/valkey/", 0o2770, "valkey", "valkey"),
+    ("valkey-tools", "var/lib/valkey/", 0o750, "valkey", "valkey"),
+    ("valkey-tools", "var/log/valkey/", 0o2750, "valkey", "adm"),
     ("ssl-cert", "etc/ssl/private/", 0o710, "root", "ssl-cert"),
 ];
 
@@ -170,6 +191,7 @@ pub(crate) const COPIED: &[(&str, &str, &str)] = &[
     ("base-files", "usr/share/base-files/profile", "etc/profile"),
     ("debianutils", "usr/share/debianutils/shells", "etc/shells"),
     ("libc-bin", "usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf"),
+    ("memcached", "usr/share/memcached/memcached.conf.default", "etc/memcached.conf"),
     ("nginx-common", "usr/share/nginx/html/index.html", "var/www/html/index.nginx-debian.html"),
     ("readline-common", "usr/share/readline/inputrc", "etc/inputrc"),
 ];

@@ -141,7 +141,8 @@ fn harmless(line: &str) -> bool {
     debconf
         || (safe
             && !writes
-            && (HARMLESS.contains(&word) || (word == "update-alternatives" && call(bare).is_some())))
+            && (HARMLESS.contains(&word)
+                || (word == "update-alternatives" && (bare.contains(" --remove") || call(bare).is_some()))))
 }
 
 /// The alternatives that a `postinst` installs, known by name or not. What has variables in it is passed over.
