@@ -16,6 +16,7 @@ pub mod adopt;
 pub mod artifacts;
 pub mod bundle;
 pub mod cli;
+pub mod debian;
 pub mod host;
 pub mod image;
 pub mod model;

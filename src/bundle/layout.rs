@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::Bundle;
-use super::oci::{self, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
+use super::oci::{self, Descriptor, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
 use crate::model::Digest;
 use crate::model::json::{self, CanonicalJsonError};
 
@@ -186,6 +186,11 @@ impl Layout {
         })
     }
 
+    /// Whether a blob's file is there, with this size. Its bytes are not verified.
+    pub fn has_file(&self, digest: Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
     /// Whether a blob is there, with this size and the bytes that its name says. Reads all of it.
     pub fn has_blob(&self, digest: Digest, size: u64) -> bool {
         let Ok(file) = self.open_blob(digest) else { return false };
@@ -266,10 +271,8 @@ impl Layout {
 
     /// Enters a manifest, whose blobs are all there, in the index as `bundle-<hex>`. What others entered stays.
     pub fn enter(&self, manifest: Digest, size: u64, bundle: Digest) -> Result<(), LayoutError> {
-        let mut index = self.index()?;
-        index.manifests.retain(|entry| entry.digest != manifest);
         let text = |text: &str| Value::String(text.to_owned());
-        index.manifests.push(IndexDescriptor {
+        let entry = IndexDescriptor {
             digest: manifest,
             annotations: Map::from_iter([(REF_NAME.to_owned(), text(&oci::bundle_tag(bundle)))]),
             rest: Map::from_iter([
@@ -277,10 +280,36 @@ impl Layout {
                 ("mediaType".to_owned(), text(MANIFEST_TYPE)),
                 ("size".to_owned(), size.into()),
             ]),
-        });
+        };
+        self.record(entry, |there| there.digest == manifest)
+    }
+
+    /// Enters an image, whose blobs are all there, in the index under a tag, in the place of what had it.
+    pub fn enter_image(&self, root: &Descriptor, tag: &str) -> Result<(), LayoutError> {
+        let text = |text: &str| Value::String(text.to_owned());
+        let entry = IndexDescriptor {
+            digest: root.digest,
+            annotations: Map::from_iter([(REF_NAME.to_owned(), text(tag))]),
+            rest: Map::from_iter([
+                ("mediaType".to_owned(), text(&root.media_type)),
+                ("size".to_owned(), root.size.into()),
+            ]),
+        };
+        self.record(entry, |there| there.annotations.get(REF_NAME).and_then(Value::as_str) == Some(tag))
+    }
+
+    /// Writes an entry of the index instead of those that it replaces.
+    fn record(
+        &self,
+        entry: IndexDescriptor,
+        replaces: impl Fn(&IndexDescriptor) -> bool,
+    ) -> Result<(), LayoutError> {
+        let mut index = self.index()?;
+        index.manifests.retain(|there| !replaces(there));
+        index.manifests.push(entry);
         index.manifests.sort_by_key(|entry| entry.digest);
         index.schema_version = 2;
-        index.rest.insert("mediaType".to_owned(), text(INDEX_TYPE));
+        index.rest.insert("mediaType".to_owned(), Value::String(INDEX_TYPE.to_owned()));
         let path = self.root.join(INDEX);
         let bytes =
             json::to_vec(&index).map_err(|source| LayoutError::Rewrite { path: path.clone(), source })?;

@@ -17,7 +17,7 @@ pub(crate) mod sample;
 pub mod seal;
 pub mod verified;
 
-pub use image::{Blob, ImageError, ImageFiles};
+pub use image::{Blob, ImageError, ImageFiles, Platform};
 pub use layout::{Incoming, IndexEntry, Layout, LayoutError};
 pub use manifest::{
     ActivatorPin, ArtifactEntry, Backups, ImagePin, Manifest, Network, Project, Projects, RouteRule,

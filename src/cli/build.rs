@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use serde_json::json;
 
-use super::profile::ProfileArgument;
+use super::places::Reach;
+use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
 use crate::bundle::{Bundle, Layout};
@@ -18,10 +19,12 @@ pub(super) struct Arguments {
     /// Build once more in another environment, and compare
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
-    let (resolved, bundle) = arguments.profile.seal()?;
+    let Sealed { resolved, bundle, .. } = arguments.profile.seal(context, &arguments.reach)?;
     if arguments.check {
         let again = rebuild(arguments)?;
         if again != bundle.digest() {

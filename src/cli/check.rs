@@ -24,8 +24,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
         print(context, report(&path, false, &faults), String::new);
         return Err(Failure::diagnostics(faults.render(false)));
     }
-    let (resolved, bundle) = arguments.profile.seal()?;
-    let files = bundle.manifest().artifacts.len();
+    let (resolved, files) = arguments.profile.judge()?;
     let mut json = report(&path, true, &resolved.warnings);
     json["profile"] = json!(resolved.spec.name);
     json["files"] = json!(files);

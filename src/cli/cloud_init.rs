@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::build::keep;
-use super::profile::{ProfileArgument, refuse_placeholders};
+use super::places::Reach;
+use super::profile::{ProfileArgument, Sealed, refuse_placeholders};
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
 use crate::artifacts::cloud_init::{PATH, fill};
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
 const MOST: usize = 65_536;
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
-    let (resolved, tree, bundle) = arguments.profile.render()?;
+    let Sealed { resolved, tree, bundle, .. } = arguments.profile.seal(context, &Reach::default())?;
     let activator = pinned(&resolved, &arguments.profile.profile)?;
     refuse_nobody(&tree)?;
     let rendered = tree.get(PATH, Slot::Blue).and_then(|entry| std::str::from_utf8(&entry.content).ok());

@@ -1,5 +1,7 @@
 //! `bundle lock`
 
+mod packages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, activator, print, tell};
 use crate::artifacts::KINDS;
-use crate::profile::{Lock, Pin, Profile};
+use crate::profile::{ImageReference, Lock, Pin, Profile};
 use crate::registry::Image;
 
 #[derive(Debug, Args)]
@@ -40,6 +42,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     }
     let mut pinned = Vec::new();
     pin_images(context, arguments, &profile, &mut lock, &mut pinned)?;
+    packages::choose(context, arguments.update.as_deref(), &profile, &mut lock, &mut pinned)?;
     if !lock.allocate(profile.placements()) {
         return Err(Failure::new(Code::Input, "there are no more addresses to give")
             .hint("entries of services that are gone for good may be taken out of `bundle.lock` by hand"));
@@ -74,9 +77,13 @@ fn pin_images(
         None => false,
         Some(names) => names.is_empty() || names.iter().any(|one| one == reference || one == name),
     };
+    let own: Vec<_> = profile.packages().map(|(name, _)| name.as_str()).collect();
     for name in arguments.update.iter().flatten() {
-        if !profile.images().iter().any(|image| image.to_string() == *name || image.name.as_str() == name) {
-            let known: Vec<_> = profile.images().iter().map(|image| format!("`{}`", image.name)).collect();
+        let named = |image: &ImageReference| image.to_string() == *name || image.name.as_str() == name;
+        if !profile.images().iter().any(named) && !own.contains(&name.as_str()) {
+            let images = profile.images();
+            let known = images.iter().map(|image| image.name.as_str()).chain(own.iter().copied());
+            let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
             let message = format!("the profile has no image `{name}`; it has {}", known.join(", "));
             return Err(Failure::new(Code::Input, message));
         }

@@ -18,10 +18,12 @@ mod first_boot;
 mod gc;
 mod generations;
 mod hand_over;
+mod image;
 mod init;
 mod lint;
 mod lock;
 mod machine;
+mod own_images;
 mod places;
 mod plan;
 mod profile;
@@ -81,6 +83,8 @@ enum Command {
     Lock(lock::Arguments),
     /// Build a profile's bundle and print its digest
     Build(build::Arguments),
+    /// Build one of a profile's own images and print its digest
+    Image(image::Arguments),
     /// Show what is in a bundle or a profile
     Show(show::Arguments),
     /// Name the lines of a profile that stand behind a generated file
@@ -206,6 +210,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::Lint(arguments) => lint::run(context, &arguments),
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Build(arguments) => build::run(context, &arguments),
+        Command::Image(arguments) => image::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Why(arguments) => why::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),

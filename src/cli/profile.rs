@@ -1,13 +1,17 @@
 //! What the builder's commands share: a profile by name or path, resolved, rendered, sealed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
 
+use super::own_images::{self, Own};
+use super::places::Reach;
 use super::report::{Code, Failure};
-use super::tell;
+use super::{Context, tell};
 use crate::artifacts::{KINDS, Tree};
 use crate::bundle::{Bundle, seal};
+use crate::model::ImageName;
 use crate::profile::{Diagnostics, Resolved, Sources, check, load};
 
 /// A profile on the command line.
@@ -35,21 +39,48 @@ impl ProfileArgument {
         check(&self.sources(), KINDS).map_err(|faults| Failure::diagnostics(faults.render(false)))
     }
 
-    /// The profile's bundle.
-    pub(super) fn seal(&self) -> Result<(Resolved, Bundle), Failure> {
-        self.render().map(|(resolved, _, bundle)| (resolved, bundle))
+    /// The profile's bundle, its own images built first.
+    pub(super) fn seal(&self, context: &Context<'_>, reach: &Reach) -> Result<Sealed, Failure> {
+        let mut sources = self.sources();
+        let judge = |sources: &Sources| {
+            check(sources, KINDS).map_err(|faults| Failure::diagnostics(faults.render(false)))
+        };
+        let mut resolved = judge(&sources)?;
+        let mut images = BTreeMap::new();
+        if !resolved.unbuilt.is_empty() {
+            images = own_images::build(context, &resolved, &resolved.unbuilt, reach)?;
+            for (name, own) in &images {
+                sources.set_built(name.clone(), own.built.root.digest);
+            }
+            resolved = judge(&sources)?;
+        }
+        let (tree, bundle) = render(&mut resolved)?;
+        Ok(Sealed { resolved, tree, bundle, images })
     }
 
-    /// The same, with the files that are in it.
-    pub(super) fn render(&self) -> Result<(Resolved, Tree, Bundle), Failure> {
+    /// Everything that can be said of a profile without building its images, and how many files it has.
+    pub(super) fn judge(&self) -> Result<(Resolved, usize), Failure> {
         let mut resolved = self.resolve()?;
-        let tree = resolved.render().map_err(|error| Failure::of(Code::Input, &error))?;
-        resolved.warnings =
-            resolved.judge(&tree).map_err(|faults| Failure::diagnostics(faults.render(false)))?;
-        say(&resolved.warnings);
-        let bundle = seal(&resolved.spec, &tree).map_err(|error| Failure::of(Code::Input, &error))?;
-        Ok((resolved, tree, bundle))
+        let (_, bundle) = render(&mut resolved)?;
+        Ok((resolved, bundle.manifest().artifacts.len()))
     }
+}
+
+/// A profile's bundle and what it came of.
+pub(super) struct Sealed {
+    pub(super) resolved: Resolved,
+    pub(super) tree: Tree,
+    pub(super) bundle: Bundle,
+    /// The profile's own images that it runs.
+    pub(super) images: BTreeMap<ImageName, Own>,
+}
+
+fn render(resolved: &mut Resolved) -> Result<(Tree, Bundle), Failure> {
+    let tree = resolved.render().map_err(|error| Failure::of(Code::Input, &error))?;
+    resolved.warnings = resolved.judge(&tree).map_err(|faults| Failure::diagnostics(faults.render(false)))?;
+    say(&resolved.warnings);
+    let bundle = seal(&resolved.spec, &tree).map_err(|error| Failure::of(Code::Input, &error))?;
+    Ok((tree, bundle))
 }
 
 /// Says on stderr what is not wrong, but worth saying.

@@ -4,12 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::build::keep;
+use super::own_images;
 use super::places::Reach;
-use super::profile::ProfileArgument;
+use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
 use super::{Context, activator, print, provenance, tell};
-use crate::bundle::{Bundle, Layout};
-use crate::profile::Resolved;
+use crate::bundle::Layout;
 use crate::registry::{Pushed, Repository, Tag};
 
 #[derive(Debug, Args)]
@@ -27,17 +27,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
-    let (resolved, bundle) = arguments.profile.seal()?;
-    let layout = keep(context, &bundle)?;
+    let sealed = arguments.profile.seal(context, &arguments.reach)?;
+    let layout = keep(context, &sealed.bundle)?;
     let Sent { repository, pushed, with_activator } =
-        send(context, &resolved, &bundle, &layout, arguments.repository.as_ref(), &arguments.reach)?;
+        send(context, &sealed, &layout, arguments.repository.as_ref(), &arguments.reach)?;
     if !arguments.no_provenance {
-        let documents = provenance::documents(&arguments.profile, &bundle, &repository.to_string())
+        let documents = provenance::documents(&arguments.profile, &sealed.bundle, &repository.to_string())
             .map_err(|error| Failure::of(Code::Refused, &error))?;
         provenance::keep(context, pushed.oci_digest, &documents)?;
     }
     let json = json!({
-        "bundle": bundle.digest(),
+        "bundle": sealed.bundle.digest(),
         "manifest": pushed.oci_digest,
         "repository": repository.to_string(),
         "blobs_sent": pushed.blobs_sent,
@@ -58,12 +58,12 @@ pub(super) struct Sent {
 /// Sends a bundle to the repository that is named, or to its profile's.
 pub(super) fn send(
     context: &Context<'_>,
-    resolved: &Resolved,
-    bundle: &Bundle,
+    sealed: &Sealed,
     layout: &Layout,
     named: Option<&Repository>,
     reach: &Reach,
 ) -> Result<Sent, Failure> {
+    let Sealed { resolved, bundle, images, .. } = sealed;
     let repository = match (named, &resolved.spec.registry) {
         (Some(named), _) => named.clone(),
         (None, Some(registry)) => {
@@ -87,7 +87,8 @@ pub(super) fn send(
         }
         None => None,
     };
-    // The activator first: what a tag names must be able to become current.
+    // Images and activator first: what a tag names must be able to become current.
+    own_images::push(context, resolved, images, reach)?;
     let with_activator = upload.as_ref().map_or(Ok(false), activator::Upload::send)?;
     if let Some(upload) = &upload {
         let how = if with_activator { "sent to" } else { "is already in" };

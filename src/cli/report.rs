@@ -96,6 +96,14 @@ impl Failure {
         Self { verbatim: true, ..Self::new(Code::Input, rendered) }
     }
 
+    /// The same failure, as what stood in the way of something.
+    pub(super) fn within(mut self, what: String) -> Self {
+        if !self.verbatim {
+            self.because.insert(0, std::mem::replace(&mut self.message, what));
+        }
+        self
+    }
+
     /// One more reason.
     pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
         self.because.push(reason.into());

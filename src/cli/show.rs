@@ -32,7 +32,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 /// A word without `:` is a profile; everything else is a reference.
 fn find(context: &Context<'_>, arguments: &Arguments) -> Result<(Digest, Manifest), Failure> {
     if !arguments.what.contains(':') {
-        let (_, bundle) = ProfileArgument { profile: arguments.what.clone() }.seal()?;
+        let profile = ProfileArgument { profile: arguments.what.clone() };
+        let bundle = profile.seal(context, &arguments.reach)?.bundle;
         return Ok((bundle.digest(), bundle.manifest().clone()));
     }
     let reference: Ref = arguments.what.parse().map_err(|error| Failure::of(Code::Input, &error))?;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::places::Reach;
-use super::profile::ProfileArgument;
+use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::bundle::{ArtifactEntry, Bundle, Layout, Manifest, OpenedBundle};
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let (reference, rebuilt) = if arguments.what.contains(':') {
         (arguments.what.parse::<Ref>().map_err(|error| Failure::of(Code::Input, &error))?, None)
     } else {
-        let (reference, bundle) = pushed(arguments)?;
+        let (reference, bundle) = pushed(context, arguments)?;
         (reference, Some(bundle))
     };
     let directory = tempfile::tempdir().map_err(|error| {
@@ -66,14 +66,15 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     } else {
         let profile = arguments.profile.clone();
         let profile = profile.unwrap_or_else(|| opened.manifest().profile.to_string());
-        ProfileArgument { profile }.seal()?.1
+        ProfileArgument { profile }.seal(context, &arguments.reach)?.bundle
     };
     Ok(say(context, &bundles(&bundle, &opened)))
 }
 
 /// The bundle of a profile, built, and where its registry has it.
-fn pushed(arguments: &Arguments) -> Result<(Ref, Bundle), Failure> {
-    let (resolved, bundle) = ProfileArgument { profile: arguments.what.clone() }.seal()?;
+fn pushed(context: &Context<'_>, arguments: &Arguments) -> Result<(Ref, Bundle), Failure> {
+    let Sealed { resolved, bundle, .. } =
+        ProfileArgument { profile: arguments.what.clone() }.seal(context, &arguments.reach)?;
     let named = arguments.repository.as_ref().map(ToString::to_string);
     let registry = resolved.spec.registry.as_ref().map(|registry| registry.repository.clone());
     let repository = named.or(registry).ok_or_else(|| {

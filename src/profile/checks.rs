@@ -11,6 +11,7 @@ use super::compose_value::bytes;
 use super::diagnostics::Diagnostics;
 use super::env_files;
 use super::files;
+use super::images;
 use super::read::unknown;
 use super::registry;
 use super::schema::{PlacedRoute, Profile};
@@ -27,6 +28,7 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
     files::check(profile, faults);
     dependencies(profile, faults);
     image_names(profile, faults);
+    images::check(profile, faults);
     memory(profile, faults);
 }
 

@@ -1,13 +1,15 @@
 //! `bundle.lock`: what every name that the network could change meant when somebody asked, and the address of each
 //! service. Written by `bundle lock`, read by everything.
 
+mod packages;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use toml::Spanned;
 
 use crate::model::{Digest, ServiceName};
-use crate::spec::{Activator, Hosts};
+use crate::spec::{Activator, Hosts, PackageLock};
 
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_table, parse};
@@ -30,6 +32,8 @@ pub struct Lock {
     images: BTreeMap<String, Pin>,
     hosts: BTreeMap<ServiceName, PlacedHosts>,
     activator: Option<Activator>,
+    /// By image and architecture.
+    packages: BTreeMap<(String, String), PackageLock>,
 }
 
 /// What a tag meant.
@@ -55,6 +59,7 @@ impl Lock {
             images: BTreeMap::new(),
             hosts: BTreeMap::new(),
             activator: None,
+            packages: BTreeMap::new(),
         }
     }
 
@@ -119,6 +124,14 @@ impl Lock {
         if let Some(value) = top.get("activator") {
             self.activator = activator(top.faults, value);
         }
+        for (image, value) in top.table("packages").into_iter().flatten() {
+            let what = format!("`packages.{}`", image.get_ref());
+            for (architecture, value) in as_table(top.faults, &what, value).into_iter().flatten() {
+                let key = (image.get_ref().to_string(), architecture.get_ref().to_string());
+                let read = packages::read(top.faults, &key.0, &key.1, value);
+                self.packages.extend(read.map(|read| (key, read)));
+            }
+        }
         top.finish();
         self.unique(faults);
     }
@@ -177,6 +190,16 @@ impl Lock {
         self.activator = Some(activator);
     }
 
+    /// The packages of an image for an architecture, in Debian's word for it.
+    pub fn packages(&self, image: &str, architecture: &str) -> Option<&PackageLock> {
+        self.packages.get(&(image.to_owned(), architecture.to_owned()))
+    }
+
+    /// Records the packages of an image, for their architecture.
+    pub fn set_packages(&mut self, image: &str, lock: PackageLock) {
+        self.packages.insert((image.to_owned(), lock.architecture.clone()), lock);
+    }
+
     /// Gives numbers to the services (each with whether it is stateful) that have none, or whose kind of placement
     /// changed. A number once given is never given again, not even when its service is gone: another profile beside
     /// this one, or a machine that still runs an older generation, may know it.
@@ -219,6 +242,9 @@ impl Lock {
         }
         if let Some(Activator { digest, size }) = &self.activator {
             let _ = write!(text, "\n[activator]\ndigest = \"{digest}\"\nsize = {size}\n");
+        }
+        for ((image, _), lock) in &self.packages {
+            packages::write(&mut text, image, lock);
         }
         text
     }

@@ -12,6 +12,7 @@ mod diagnostics;
 mod droplet;
 mod env_files;
 mod files;
+mod images;
 mod lints;
 mod load;
 mod lock;

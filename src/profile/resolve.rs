@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
 use crate::artifacts::{Artifact, RenderError, Tree};
-use crate::model::{Digest, ServiceName};
-use crate::spec::{Hosts, Networks, PinnedImage, Placement, Service, Spec};
+use crate::model::{Digest, ImageName, ServiceName};
+use crate::spec::{
+    Base, DebianArchive, Hosts, ImageRecipe, Networks, PackageLock, PinnedImage, Placement, Service, Spec,
+};
 
 use super::checks;
 use super::diagnostics::Diagnostics;
@@ -32,6 +34,14 @@ pub struct Resolved {
     pub warnings: Diagnostics,
     /// Images whose digest in the lock is a placeholder: with them a bundle can be built, and not deployed.
     pub placeholders: Vec<PinnedImage>,
+    /// The profile's own images, and how they are made.
+    pub images: BTreeMap<ImageName, ImageRecipe>,
+    /// The Debian packages of those that have any, for each architecture.
+    pub packages: BTreeMap<ImageName, Vec<PackageLock>>,
+    /// Where these come from.
+    pub debian: DebianArchive,
+    /// Those of them that a service runs and nobody has built: with them a profile can be judged, and no more.
+    pub unbuilt: BTreeSet<ImageName>,
     allows: Vec<Allow>,
 }
 
@@ -81,6 +91,8 @@ pub(crate) fn resolve_table(
     checks::check(profile, &mut faults);
     let mut placeholders = Placeholders::default();
     let services = services(profile, lock, &mut placeholders, &mut faults);
+    let recipes = recipes(profile, lock, &mut faults);
+    let packages = packages(profile, lock, &mut faults);
     let seen = Seen { profile, table, placeholders: &placeholders.places };
     lints::look(&seen, &mut faults);
     let mut faults = faults.into_warnings()?;
@@ -96,16 +108,21 @@ pub(crate) fn resolve_table(
         }
     }
     let warnings = faults.into_warnings()?;
-    let placeholders = placeholders.images.into_iter().collect();
+    let Placeholders { images: placeholders, unbuilt, .. } = placeholders;
+    let placeholders = placeholders.into_iter().collect();
+    let images = recipes;
+    let debian = profile.debian.clone();
     let allows = profile.allows.clone();
     let kinds = sections.into_iter().map(|section| section.artifact).collect();
-    Ok(Resolved { spec, kinds, warnings, placeholders, allows })
+    Ok(Resolved { spec, kinds, warnings, placeholders, allows, images, packages, debian, unbuilt })
 }
 
 /// The images whose pin is a placeholder, and where each is named first.
 #[derive(Debug, Default)]
 struct Placeholders {
     images: BTreeSet<PinnedImage>,
+    /// Those of the profile's own that nobody has built yet.
+    unbuilt: BTreeSet<ImageName>,
     places: Vec<Spanned<ImageReference>>,
 }
 
@@ -168,6 +185,65 @@ fn services(
     services
 }
 
+/// The profile's own images, with what the lock knows of their bases.
+fn recipes(profile: &Profile, lock: &Lock, faults: &mut Diagnostics) -> BTreeMap<ImageName, ImageRecipe> {
+    let mut recipes = BTreeMap::new();
+    for (name, image) in &profile.images {
+        let mut recipe = image.recipe.clone();
+        if let Some(base) = &image.base {
+            let reference = base.get_ref();
+            let digest = reference.digest.or_else(|| lock.image(reference).map(|pin| pin.digest));
+            let Some(digest) = digest else {
+                if !lock.missing && !lock.faults().has_errors() {
+                    unpinned(profile, base, faults);
+                }
+                continue;
+            };
+            let (repository, tag) = (reference.repository.clone(), reference.tag.clone());
+            recipe.base = Base::Image { repository, tag, digest };
+        }
+        recipes.insert(name.clone(), recipe);
+    }
+    recipes
+}
+
+/// The locks of the images' packages; one that is missing, or is of other packages, is reported.
+fn packages(
+    profile: &Profile,
+    lock: &Lock,
+    faults: &mut Diagnostics,
+) -> BTreeMap<ImageName, Vec<PackageLock>> {
+    let mut all = BTreeMap::new();
+    for (name, image) in &profile.images {
+        let mut asked = image.recipe.packages.clone();
+        asked.sort();
+        for architecture in image.recipe.architectures.iter().filter(|_| !asked.is_empty()) {
+            match lock.packages(name.as_str(), architecture) {
+                Some(found) if found.requested == asked => {
+                    all.entry(name.clone()).or_insert_with(Vec::new).push(found.clone());
+                }
+                _ if lock.missing || lock.faults().has_errors() => {}
+                found => {
+                    let path = profile.sources().lock_path();
+                    let message = match found {
+                        None => format!(
+                            "the packages of the image `{name}` for {architecture} are not in `{path}`"
+                        ),
+                        Some(_) => format!("`{path}` has other packages for the image `{name}`"),
+                    };
+                    faults.error(image.span.clone(), message).help(lock_command(profile));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn unpinned(profile: &Profile, image: &Spanned<ImageReference>, faults: &mut Diagnostics) {
+    let message = format!("`{}` is not pinned in `{}`", image.get_ref(), profile.sources().lock_path());
+    faults.error(image.span(), message).label("a tag can move").help(lock_command(profile));
+}
+
 fn placement(profile: &Profile, name: &ServiceName) -> Placement {
     if profile.is_stateful(name) {
         Placement::Data
@@ -193,19 +269,20 @@ fn image(
         digest,
         name: reference.name.clone(),
     };
+    if reference.built {
+        let digest = profile.sources().built(&reference.name).unwrap_or_else(|| {
+            placeholders.unbuilt.insert(reference.name.clone());
+            Digest::of(&[])
+        });
+        return Some(pinned(digest));
+    }
     if let Some(digest) = reference.digest {
         return Some(pinned(digest));
     }
     let Some(Pin { digest, placeholder }) = lock.image(reference) else {
         // A lock that could not be read may well have it.
         if !lock.missing && !lock.faults().has_errors() {
-            faults
-                .error(
-                    image.span(),
-                    format!("`{reference}` is not pinned in `{}`", profile.sources().lock_path()),
-                )
-                .label("a tag can move")
-                .help(lock_command(profile));
+            unpinned(profile, image, faults);
         }
         return None;
     };

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
 use crate::artifacts::Kind;
-use crate::model::{Generator, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template};
-use crate::spec::{DockerRepository, Droplet, Route, Switching};
+use crate::model::{
+    Generator, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template,
+};
+use crate::spec::{DebianArchive, DockerRepository, Droplet, ImageRecipe, Route, Switching};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
 use super::env_files::{self, PlacedEnvFile};
 use super::files::{self, PlacedFile};
+use super::images::{self, PlacedImage};
 use super::lints::{self, Allow};
 use super::merge::merge;
 use super::read::{Fields, as_table, key_text, parse, unknown, wrong_type};
@@ -45,6 +48,8 @@ pub struct Profile {
     pub(crate) secrets: BTreeMap<SecretName, Secret>,
     pub(crate) env_files: BTreeMap<String, PlacedEnvFile>,
     pub(crate) files: BTreeMap<String, PlacedFile>,
+    pub(crate) images: BTreeMap<ImageName, PlacedImage>,
+    pub(crate) debian: DebianArchive,
     pub(crate) switching: Switching,
     pub(crate) acme_ca: Option<String>,
     /// What the profile says it knows.
@@ -121,7 +126,8 @@ impl Profile {
             || table.get("stateful").is_some_and(|value| value.get_ref().is_array());
         let singletons = top.list("singletons");
         let migrations = top.parsed("migrations");
-        let services = each(&mut top, "services", service::read);
+        let mut services: BTreeMap<ServiceName, Service> = each(&mut top, "services", service::read);
+        go_to_registry(&mut services, registry.as_ref());
         let routes: BTreeMap<RouteName, Option<PlacedRoute>> =
             each(&mut top, "routes", |name, span, table, faults| {
                 route(name, span, table, domain.as_deref().unwrap_or_default(), faults)
@@ -131,6 +137,10 @@ impl Profile {
         let env_files = each::<String, _>(&mut top, "env_files", env_files::read);
         let files = each::<String, _>(&mut top, "files", files::read);
         let files = files.into_iter().filter_map(|(name, file)| Some((name, file?))).collect();
+        let images: BTreeMap<ImageName, _> = each(&mut top, "images", images::read);
+        let images = images.into_iter().filter_map(|(name, image)| Some((name, image?))).collect();
+        let debian = top.table("debian");
+        let debian = images::debian(debian, top.faults);
         let allows = lints::read(&mut top);
         let switching = switching(top.table("switch"), top.faults);
         let acme_ca = registry::acme_ca(table, top.faults);
@@ -156,6 +166,8 @@ impl Profile {
             secrets,
             env_files,
             files,
+            images,
+            debian,
             switching,
             acme_ca,
             allows,
@@ -172,9 +184,23 @@ impl Profile {
         &self.sources
     }
 
-    /// The images that the services name, each once.
+    /// The images of registries that services run and images are built on, each once.
     pub fn images(&self) -> BTreeSet<ImageReference> {
-        self.services.values().filter_map(|service| Some(service.image.as_ref()?.get_ref().clone())).collect()
+        let run = self.services.values().filter_map(|service| service.image.as_ref());
+        let below = self.images.values().filter_map(|image| image.base.as_ref());
+        let all = run.chain(below).map(Spanned::get_ref);
+        all.filter(|reference| !reference.built).cloned().collect()
+    }
+
+    /// The Debian packages of each of the profile's own images.
+    pub fn packages(&self) -> impl Iterator<Item = (&ImageName, &ImageRecipe)> {
+        let recipes = self.images.iter().map(|(name, image)| (name, &image.recipe));
+        recipes.filter(|(_, recipe)| !recipe.packages.is_empty())
+    }
+
+    /// Where packages come from.
+    pub fn debian(&self) -> &DebianArchive {
+        &self.debian
     }
 
     /// The services by name, and whether each is stateful: what [`Lock::allocate`](super::Lock::allocate) asks.
@@ -184,6 +210,16 @@ impl Profile {
 
     pub(crate) fn is_stateful(&self, name: &ServiceName) -> bool {
         self.stateful.iter().any(|stateful| stateful.get_ref() == name)
+    }
+}
+
+/// The profile's own images go where its bundle goes.
+fn go_to_registry(services: &mut BTreeMap<ServiceName, Service>, registry: Option<&PlacedRegistry>) {
+    let Some(placed) = registry else { return };
+    for image in services.values_mut().filter_map(|service| service.image.as_mut()) {
+        if image.get_ref().built {
+            image.get_mut().repository.clone_from(&placed.registry.repository);
+        }
     }
 }
 

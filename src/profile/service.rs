@@ -14,7 +14,7 @@ use super::compose_value::{bytes, pairs, shaped, spelled, untouched};
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_array, as_string, as_table, key_text, parse, unknown, wrong_type};
 use super::source::{Span, Table, Value};
-use super::units::ImageReference;
+use super::units::{ImageReference, ServiceImage};
 
 const CONDITIONS: [&str; 3] = ["service_started", "service_healthy", "service_completed_successfully"];
 
@@ -47,7 +47,9 @@ pub(crate) fn read(name: &str, span: Span, table: &Table<'_>, faults: &mut Diagn
     }
     let mut service = Service {
         span,
-        image: fields.parsed("image"),
+        image: fields
+            .parsed::<ServiceImage>("image")
+            .map(|image| Spanned::new(image.span(), image.into_inner().0)),
         user: None,
         secrets: secrets(&mut fields),
         environment: environment(&mut fields),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::model::{Digest, ImageName};
+
 /// A range of bytes in the address space of a [`Sources`].
 pub type Span = Range<usize>;
 
@@ -33,12 +35,30 @@ pub struct Sources {
     unreadable: BTreeMap<String, String>,
     /// Files of the project and directories of such: the bytes by path below; the empty path is the file itself.
     contents: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// The digests of the profile's own images, once they are built.
+    built: BTreeMap<ImageName, Digest>,
 }
 
 impl Sources {
     /// An empty set whose profile is `root`, a path as the operator gave it.
     pub fn new(root: &str) -> Self {
-        Self { root: clean(root), files: Vec::new(), unreadable: BTreeMap::new(), contents: BTreeMap::new() }
+        Self {
+            root: clean(root),
+            files: Vec::new(),
+            unreadable: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            built: BTreeMap::new(),
+        }
+    }
+
+    /// Notes what came of building one of the profile's own images.
+    pub fn set_built(&mut self, image: ImageName, digest: Digest) {
+        self.built.insert(image, digest);
+    }
+
+    /// The digest of one of the profile's own images, if it was built.
+    pub(crate) fn built(&self, image: &ImageName) -> Option<Digest> {
+        self.built.get(image).copied()
     }
 
     /// Adds a text under its path. A path that is there already keeps its text.

@@ -87,6 +87,8 @@ pub struct ImageReference {
     pub digest: Option<Digest>,
     /// The last part of the repository.
     pub name: ImageName,
+    /// It is one of the profile's own, whose digest comes of building it.
+    pub built: bool,
 }
 
 /// A text that is not the name of an image.
@@ -128,7 +130,29 @@ impl FromStr for ImageReference {
         }
         let last = parts.rsplit('/').next().unwrap_or_default();
         let name = last.parse().map_err(|fault: crate::model::ParseNameError| error(&fault.to_string()))?;
-        Ok(Self { repository, tag, digest, name })
+        Ok(Self { repository, tag, digest, name, built: false })
+    }
+}
+
+/// What a service runs: an image of a registry, or by its bare name one of the profile's own.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceImage(pub(crate) ImageReference);
+
+impl FromStr for ServiceImage {
+    type Err = ParseImageError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<ImageName>() {
+            Ok(name) => Ok(Self(ImageReference {
+                // The profile's registry fills this in.
+                repository: String::new(),
+                tag: None,
+                digest: None,
+                name,
+                built: true,
+            })),
+            Err(_) => text.parse().map(Self),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthError;
@@ -134,6 +135,25 @@ pub enum RegistryError {
         /// The bundle.
         bundle: Digest,
     },
+    /// A file that was to be sent.
+    #[error("`{}` cannot be sent: it cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A blob that an image needs and nobody has.
+    #[error(
+        "the image {image} cannot be sent: its blob {blob} is neither here, nor in the registry, nor in a base"
+    )]
+    NoSource {
+        /// The image.
+        image: Digest,
+        /// What is missing.
+        blob: Digest,
+    },
     /// A credential file is broken.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -171,14 +191,25 @@ impl RegistryError {
 
 /// Whether TLS failed: the same certificate will not be better in a second.
 fn is_tls(error: &reqwest::Error) -> bool {
+    tls_error(error).is_some()
+}
+
+/// Whether the other side does not speak TLS at all.
+pub(super) fn is_no_tls(error: &reqwest::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidMessage(_)))
+}
+
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next = Error::source(error);
     while let Some(error) = next {
-        // hyper hides it inside of an I/O error, whose `source` is that of what it holds.
-        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>() || held.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>) {
-            return true;
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
-        next = error.source();
+        // Held by an I/O error, it is not among the causes: those are of what is held.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
     }
-    false
+    None
 }

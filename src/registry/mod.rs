@@ -4,12 +4,15 @@
 //! believed. A tag leads to a digest, a digest to bytes, and the bytes are hashed before they have a name on disk.
 
 pub mod auth;
+mod base;
 mod challenge;
 mod error;
 mod images;
 mod names;
 mod operations;
+mod push;
 pub mod reference;
+mod source;
 mod transport;
 
 use std::path::{Path, PathBuf};
@@ -17,14 +20,18 @@ use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
 
 pub use auth::Environment;
+pub use base::BaseImage;
 pub use error::RegistryError;
+pub(crate) use names::Names;
+pub use push::PushedImage;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
-use crate::bundle::oci::{Descriptor, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
+use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;
-use operations::Source;
+use operations::How;
+use source::Source;
 use transport::Transport;
 
 /// How to talk to registries.
@@ -88,16 +95,14 @@ impl Registry {
                 for (descriptor, source) in
                     [(oci.layer(), layer), (oci.config(), Source::Bytes(opened.config().to_vec()))]
                 {
-                    if !transport.has_blob(repository, descriptor).await? {
-                        transport.upload_blob(repository, descriptor, &source).await?;
-                        pushed.blobs_sent += 1;
-                    }
+                    let sent = transport.send_blob(repository, descriptor, &source, None).await?;
+                    pushed.blobs_sent += usize::from(sent == How::Sent);
                 }
             }
             for name in [bundle_tag(opened.digest()).as_str(), tag.as_str()] {
                 let head = transport.head_manifest(repository, name, true).await?;
                 if head.and_then(|head| head.digest) != Some(oci_digest) {
-                    transport.put_manifest(repository, name, &bytes).await?;
+                    transport.put_manifest(repository, name, MANIFEST_TYPE, &bytes).await?;
                     pushed.tags_moved += 1;
                 }
             }
@@ -134,11 +139,10 @@ impl Registry {
                 (&artifact.program, Source::File(program.to_owned())),
                 (&artifact.config, Source::Bytes(EMPTY.to_vec())),
             ] {
-                if !transport.has_blob(repository, descriptor).await? {
-                    transport.upload_blob(repository, descriptor, &source).await?;
-                }
+                transport.send_blob(repository, descriptor, &source, None).await?;
             }
-            transport.put_manifest(repository, &activator_tag(digest), &artifact.manifest).await
+            let tag = activator_tag(digest);
+            transport.put_manifest(repository, &tag, MANIFEST_TYPE, &artifact.manifest).await
         })
     }
 

@@ -12,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// A resolver for the client.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Names;
+pub(crate) struct Names;
 
 /// Why a name means nothing.
 #[derive(Debug, thiserror::Error)]

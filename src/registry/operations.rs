@@ -1,16 +1,13 @@
 //! The half-dozen operations of the distribution-spec that bundles need.
-#![expect(clippy::disallowed_methods, reason = "an upload may have to be read again from its file")]
 
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Body, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 
 use super::RegistryError;
 use super::reference::Repository;
+use super::source::{Outgoing, Source};
 use super::transport::{Call, Transport, location, read_at_most};
 use crate::bundle::Layout;
 use crate::bundle::oci::{Descriptor, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
@@ -23,20 +20,15 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 const SLOWEST: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Bytes that can be sent, more than once if need be.
-#[derive(Debug)]
-pub(super) enum Source {
-    Bytes(Vec<u8>),
-    File(PathBuf),
-}
-
-impl Source {
-    fn open(&self) -> io::Result<Body> {
-        Ok(match self {
-            Self::Bytes(bytes) => Body::from(bytes.clone()),
-            Self::File(path) => Body::from(tokio::fs::File::from_std(File::open(path)?)),
-        })
-    }
+/// How a blob came to be in a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// It was there.
+    There,
+    /// The registry took it from another of its repositories.
+    Mounted,
+    /// Its bytes were sent.
+    Sent,
 }
 
 /// What a registry says of a manifest without sending it.
@@ -96,24 +88,23 @@ impl Transport {
         }
     }
 
-    /// Writes a manifest under a tag.
+    /// Writes a manifest of this media type under a tag or its digest.
     pub(super) async fn put_manifest(
         &self,
         repository: &Repository,
-        tag: &str,
+        name: &str,
+        media_type: &str,
         bytes: &[u8],
     ) -> Result<(), RegistryError> {
-        let action = format!("write the manifest `{tag}` to");
-        let body = || Ok(Body::from(bytes.to_vec()));
+        let action = format!("write the manifest `{name}` to");
+        let (source, blob) = (Source::Bytes(bytes.to_vec()), Descriptor::of(media_type, bytes));
         self.retry(async || {
+            let url = self.url(repository, &format!("manifests/{name}")).await?;
             let call = Call {
-                repository,
-                action: &action,
-                method: Method::PUT,
-                url: self.url(repository, &format!("manifests/{tag}")).await?,
-                headers: vec![(CONTENT_TYPE, MANIFEST_TYPE.to_owned())],
+                headers: vec![(CONTENT_TYPE, media_type.to_owned())],
                 push: true,
-                body: Some((&body, PATIENCE)),
+                body: Some((Outgoing { source: &source, blob: &blob }, PATIENCE)),
+                ..Call::new(repository, &action, Method::PUT, url)
             };
             self.expect(&call, StatusCode::CREATED).await.map(drop)
         })
@@ -141,28 +132,58 @@ impl Transport {
         .await
     }
 
-    /// Sends a blob: one POST, one PUT (distribution-spec, "Pushing a blob monolithically", "POST then PUT"). If either
-    /// fails in a way that passes, both are done again, because the session may be gone.
-    pub(super) async fn upload_blob(
+    /// Sends a blob, unless the registry has it, or takes it out of `from`, another repository, by itself
+    /// (distribution-spec, "Mounting a blob from another repository").
+    pub(super) async fn send_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
         source: &Source,
-    ) -> Result<(), RegistryError> {
+        from: Option<&Repository>,
+    ) -> Result<How, RegistryError> {
+        if self.has_blob(repository, blob).await? {
+            return Ok(How::There);
+        }
+        self.upload_blob(repository, blob, source, from).await
+    }
+
+    /// Sends a blob: one POST, one PUT (distribution-spec, "Pushing a blob monolithically", "POST then PUT"). If either
+    /// fails in a way that passes, both are done again, because the session may be gone.
+    async fn upload_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        source: &Source,
+        from: Option<&Repository>,
+    ) -> Result<How, RegistryError> {
         let action = format!("send the blob {} to", blob.digest);
-        let body = || source.open();
         let time = PATIENCE + Duration::from_secs(blob.size / SLOWEST);
+        let from = from.filter(|from| from.host() == repository.host() && *from != repository);
         self.retry(async || {
+            let url = self.url(repository, "blobs/uploads/").await?;
             let post = Call {
-                repository,
-                action: &action,
-                method: Method::POST,
-                url: self.url(repository, "blobs/uploads/").await?,
                 headers: vec![(CONTENT_LENGTH, "0".to_owned())],
                 push: true,
-                body: None,
+                ..Call::new(repository, &action, Method::POST, url)
             };
-            let started = self.expect(&post, StatusCode::ACCEPTED).await?;
+            let mut started = None;
+            if let Some(from) = from {
+                let mut mount = Call { from: Some(from), ..post.clone() };
+                let pairs = [("mount", blob.digest.to_string()), ("from", from.name().to_owned())];
+                mount.url.query_pairs_mut().extend_pairs(pairs);
+                match self.send(&mount).await {
+                    Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(How::Mounted),
+                    // It goes on as an upload that nobody tried to spare.
+                    Ok(answer) if answer.status() == StatusCode::ACCEPTED => started = Some(answer),
+                    Err(error) if error.is_passing() => return Err(error),
+                    // Mounting is a favour: a registry that does not know it, or does not grant it, takes the bytes.
+                    _ => {}
+                }
+            }
+            let started = match started {
+                Some(started) => started,
+                None => self.expect(&post, StatusCode::ACCEPTED).await?,
+            };
             let mut url = location(&post, &started)?;
             url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
             let put = Call {
@@ -172,10 +193,10 @@ impl Transport {
                     (CONTENT_LENGTH, blob.size.to_string()),
                     (CONTENT_TYPE, "application/octet-stream".to_owned()),
                 ],
-                body: Some((&body, time)),
+                body: Some((Outgoing { source, blob }, time)),
                 ..post
             };
-            self.expect(&put, StatusCode::CREATED).await.map(drop)
+            self.expect(&put, StatusCode::CREATED).await.map(|_| How::Sent)
         })
         .await
     }
@@ -232,7 +253,11 @@ impl Transport {
         bytes.ok_or_else(|| call.refused(format!("it is longer than {limit} bytes")))
     }
 
-    async fn expect(&self, call: &Call<'_>, status: StatusCode) -> Result<Response, RegistryError> {
+    pub(super) async fn expect(
+        &self,
+        call: &Call<'_>,
+        status: StatusCode,
+    ) -> Result<Response, RegistryError> {
         let response = self.send(call).await?;
         if response.status() == status { Ok(response) } else { Err(call.wrong(response).await) }
     }
@@ -245,18 +270,11 @@ impl Transport {
         action: &'a str,
     ) -> Result<Call<'a>, RegistryError> {
         let types = [MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST, DOCKER_LIST];
-        Ok(Call {
-            repository,
-            action,
-            method,
-            url: self.url(repository, &format!("manifests/{name}")).await?,
-            headers: vec![(ACCEPT, types.join(", "))],
-            push: false,
-            body: None,
-        })
+        let url = self.url(repository, &format!("manifests/{name}")).await?;
+        Ok(Call { headers: vec![(ACCEPT, types.join(", "))], ..Call::new(repository, action, method, url) })
     }
 
-    async fn blob_call<'a>(
+    pub(super) async fn blob_call<'a>(
         &self,
         repository: &'a Repository,
         digest: Digest,
@@ -264,7 +282,7 @@ impl Transport {
         action: &'a str,
     ) -> Result<Call<'a>, RegistryError> {
         let url = self.url(repository, &format!("blobs/{digest}")).await?;
-        Ok(Call { repository, action, method, url, headers: Vec::new(), push: false, body: None })
+        Ok(Call::new(repository, action, method, url))
     }
 }
 

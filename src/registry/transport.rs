@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Body, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::auth::Lookup;
 use super::challenge::{self, Challenge};
+use super::error::is_no_tls;
 use super::names::Names;
 use super::reference::{Repository, is_loopback};
+use super::source::Outgoing;
 use super::{Options, RegistryError};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -42,6 +44,7 @@ pub(super) struct Transport {
 }
 
 /// One request to a registry.
+#[derive(Debug, Clone)]
 pub(super) struct Call<'a> {
     pub(super) repository: &'a Repository,
     /// What is being tried: `cannot {action} "repository"`.
@@ -50,8 +53,10 @@ pub(super) struct Call<'a> {
     pub(super) url: Url,
     pub(super) headers: Vec<(HeaderName, String)>,
     pub(super) push: bool,
-    /// Makes the body, again if need be; with the time that sending it may take.
-    pub(super) body: Option<(&'a dyn Fn() -> std::io::Result<Body>, Duration)>,
+    /// A repository of the same registry that is read besides.
+    pub(super) from: Option<&'a Repository>,
+    /// What is sent, with the time that sending it may take.
+    pub(super) body: Option<(Outgoing<'a>, Duration)>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +78,11 @@ struct Complaint {
     message: String,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A call that reads, with nothing besides.
+    pub(super) fn new(repository: &'a Repository, action: &'a str, method: Method, url: Url) -> Self {
+        Self { repository, action, method, url, headers: Vec::new(), push: false, from: None, body: None }
+    }
     pub(super) fn refused(&self, reason: impl Into<String>) -> RegistryError {
         RegistryError::Refused {
             action: self.action.to_owned(),
@@ -185,6 +194,7 @@ impl Transport {
             self.client.get(url).send().await
         };
         let base = match ask(&secure).await {
+            Err(error) if is_no_tls(&error) => parse("http")?,
             Err(error) if error.is_connect() => {
                 let plain = parse("http")?;
                 match ask(&plain).await.map(|answer| answer.status()) {
@@ -201,7 +211,7 @@ impl Transport {
 
     /// Sends a call with the right credentials. Answers that pass with time are errors; all others are the caller's.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, RegistryError> {
-        let key = (origin(&self.base(call.repository).await?), scope(call));
+        let key = (origin(&self.base(call.repository).await?), scopes(call).join(" "));
         let known = self.authorizations.borrow().get(&key).cloned();
         let mut response = self.follow(call, known.as_ref(), &key.0).await?;
         if response.status() == StatusCode::UNAUTHORIZED && origin(response.url()) == key.0 {
@@ -240,9 +250,7 @@ impl Transport {
                 request = request.header(AUTHORIZATION, authorization.clone());
             }
             if let Some((body, time)) = &call.body {
-                let body = body()
-                    .map_err(|error| call.refused(format!("the blob's file cannot be read: {error}")))?;
-                request = request.body(body).timeout(*time);
+                request = request.body(self.open(body).await?).timeout(*time);
             }
             let response = request.send().await.map_err(|error| call.no_answer(&url, error))?;
             let reads = matches!(call.method, Method::GET | Method::HEAD);
@@ -308,7 +316,7 @@ impl Transport {
         }
         url.query_pairs_mut()
             .extend_pairs(service.map(|service| ("service", service)))
-            .append_pair("scope", &scope(call));
+            .extend_pairs(scopes(call).iter().map(|scope| ("scope", scope)));
         let mut request = self.client.get(url.clone());
         if let Lookup::Found(credentials) = lookup {
             let value = sensitive(&format!("Basic {}", credentials.basic()));
@@ -356,8 +364,11 @@ fn unauthorized(call: &Call<'_>, lookup: &Lookup) -> RegistryError {
     RegistryError::Unauthorized { action, repository, host, hint }
 }
 
-fn scope(call: &Call<'_>) -> String {
-    format!("repository:{}:{}", call.repository.name(), if call.push { "pull,push" } else { "pull" })
+/// What a call needs (distribution's "Token Scope Documentation").
+fn scopes(call: &Call<'_>) -> Vec<String> {
+    let actions = if call.push { "pull,push" } else { "pull" };
+    let own = format!("repository:{}:{actions}", call.repository.name());
+    [own].into_iter().chain(call.from.map(|from| format!("repository:{}:pull", from.name()))).collect()
 }
 
 fn sensitive(text: &str) -> Option<HeaderValue> {

@@ -26,6 +26,8 @@ pub struct ImageRecipe {
     pub links: Vec<ImageLink>,
     /// How containers of it run.
     pub config: ImageConfig,
+    /// The Dockerfile that makes it instead of all of this.
+    pub dockerfile: Option<PathBuf>,
     /// For which processors it is made, in the words of OCI (`amd64`, `arm64`): one is an image, more are an index.
     pub architectures: Vec<String>,
 }

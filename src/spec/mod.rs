@@ -2,12 +2,15 @@
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
 mod image;
+mod packages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+pub use packages::{IndexPin, PackageLock, PackagePin};
 
 use crate::model::{
     Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,

@@ -1,8 +1,8 @@
 //! Container images by digest from a real registry, as a deploy carries them.
 
-use bundle::bundle::Layout;
+use bundle::bundle::{Layout, Platform};
 use bundle::model::Digest;
-use bundle::registry::{Image, Options, Registry as Client};
+use bundle::registry::{Image, Options, PushedImage, Registry as Client, Repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -82,6 +82,78 @@ fn an_index_is_followed_to_our_platform_and_nothing_is_fetched_twice() {
     std::fs::write(cache.blob_path(layer), "a lair for amd64").unwrap();
     client.pull_image(&published.image, published.index, &cache).unwrap();
     assert_eq!(std::fs::read(cache.blob_path(layer)).unwrap(), b"a layer for amd64");
+}
+
+fn push(published: &Published, to: &str, from: Option<&str>, layout: &Layout) -> Result<PushedImage, String> {
+    let client = Client::new(Options::default()).unwrap();
+    let from = from.map(|from| from.parse::<Repository>().unwrap());
+    // The layer of our platform is the only one that may be missing here.
+    let mounts = from.into_iter().map(|from| (published.ours[2], from)).collect();
+    let (to, tag) = (to.parse().unwrap(), "1".parse().unwrap());
+    client.push_image(layout, published.index, &to, &tag, &mounts).map_err(|error| words(&error))
+}
+
+#[test]
+fn an_index_is_pushed_with_all_that_it_leads_to_and_again_with_one_request() {
+    let published = published();
+    let layout = Layout::open(&published.dir.path().join("source")).unwrap();
+    let to = format!("{}/other/image", published.registry.host());
+    let first = push(&published, &to, None, &layout).unwrap();
+    assert_eq!((first.blobs_sent, first.blobs_mounted, first.tag_moved), (4, 0, true));
+    assert_eq!(first.bytes_sent, 336, "two layers and two configs");
+    let raw = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{to}:1")]);
+    assert_eq!(Digest::of(&raw), published.index);
+
+    let before = published.registry.requests();
+    let again = push(&published, &to, None, &layout).unwrap();
+    assert_eq!((again.blobs_sent, again.tag_moved), (0, false));
+    assert_eq!(published.registry.requests() - before, 1, "{}", published.registry.log());
+}
+
+#[test]
+fn a_blob_that_is_only_in_a_base_is_mounted_or_passed_on() {
+    let published = published();
+    let layout = Layout::open(&published.dir.path().join("source")).unwrap();
+    std::fs::remove_file(layout.blob_path(published.ours[2])).unwrap();
+    let base = published.image.repository.to_string();
+
+    let to = format!("{}/other/image", published.registry.host());
+    let missing = push(&published, &to, None, &layout).unwrap_err();
+    assert!(
+        missing.contains(&published.ours[2].to_string()) && missing.contains("nor in a base"),
+        "{missing}"
+    );
+    let mounted = push(&published, &to, Some(&base), &layout).unwrap();
+    assert_eq!((mounted.blobs_mounted, mounted.tag_moved), (1, true));
+
+    let elsewhere = Registry::plain();
+    let to = format!("{}/image", elsewhere.host());
+    let passed = push(&published, &to, Some(&base), &layout).unwrap();
+    assert_eq!((passed.blobs_sent, passed.blobs_mounted), (4, 0));
+    assert_eq!(std::fs::read(elsewhere.blob(published.ours[2])).unwrap(), b"a layer for amd64");
+
+    // A base that lies is not passed on.
+    std::fs::write(published.registry.blob(published.ours[2]), "a lawyer for amd4").unwrap();
+    let other = Registry::plain();
+    let lied = push(&published, &format!("{}/image", other.host()), Some(&base), &layout).unwrap_err();
+    assert!(lied.contains("has other bytes there"), "{lied}");
+    assert!(!other.blob(published.ours[2]).exists());
+}
+
+#[test]
+fn of_a_base_only_the_documents_are_fetched() {
+    let published = published();
+    let client = Client::new(Options::default()).unwrap();
+    let base = client.manifest_and_config(&published.image, &Platform::droplet()).unwrap();
+    assert_eq!((base.digest, base.files.manifest.digest), (published.index, published.ours[0]));
+    assert_eq!(Digest::of(&base.config), published.ours[1]);
+    assert_eq!(Digest::of(&base.index.unwrap()), published.index);
+    let log = published.registry.log();
+    assert!(!log.contains(&format!("\"GET /v2/team/image/blobs/{}", published.ours[2])), "{log}");
+    let arm = client.manifest_and_config(&published.image, &"linux/arm64".parse().unwrap()).unwrap();
+    assert_ne!(arm.files.manifest.digest, published.ours[0]);
+    let none = client.manifest_and_config(&published.image, &"linux/riscv64".parse().unwrap()).unwrap_err();
+    assert!(words(&none).contains("it has none for linux/riscv64"), "{}", words(&none));
 }
 
 #[test]

@@ -89,6 +89,14 @@ impl Registry {
             .count()
     }
 
+    /// How many requests have come in.
+    #[allow(dead_code, reason = "not every test program counts")]
+    pub fn requests(&self) -> usize {
+        let log = self.log();
+        let verbs = ["GET", "HEAD", "PUT", "POST", "PATCH"].map(|verb| format!("\"{verb} /"));
+        log.lines().filter(|line| verbs.iter().any(|verb| line.contains(verb))).count()
+    }
+
     /// The file in which the registry keeps a blob.
     pub fn blob(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();

@@ -1,7 +1,7 @@
 //! A blob whose digest is known only once it is written.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -23,6 +23,25 @@ impl Layout {
             .map_err(io_error("create a file in", &blobs))?;
         let (file, path) = file.into_parts();
         Ok(NewBlob { layout: self.clone(), file, path, hasher: Sha256::new(), size: 0 })
+    }
+}
+
+impl Layout {
+    /// Copies a blob from another layout, and verifies it on the way. What is here already is not read there.
+    pub fn copy_blob(&self, from: &Self, digest: Digest, size: u64) -> Result<(), LayoutError> {
+        if self.has_blob(digest, size) {
+            return Ok(());
+        }
+        let path = from.blob_path(digest);
+        let file = from.open_blob(digest)?;
+        let mut blob = self.new_blob()?;
+        // One byte more than there should be is enough to see that there is more.
+        io::copy(&mut file.take(size + 1), &mut blob).map_err(io_error("copy", &path))?;
+        let found = Digest::from_hasher(blob.hasher.clone());
+        if found != digest {
+            return Err(LayoutError::Corrupt { path, digest, found });
+        }
+        blob.finish().map(drop)
     }
 }
 

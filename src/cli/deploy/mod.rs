@@ -80,13 +80,14 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 }
 
 fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Code, Failure> {
-    let (resolved, bundle) = arguments.profile.seal()?;
-    refuse_placeholders(&resolved, &arguments.profile.profile)?;
+    let sealed = arguments.profile.seal(context, &arguments.reach)?;
+    let (resolved, bundle) = (&sealed.resolved, &sealed.bundle);
+    refuse_placeholders(resolved, &arguments.profile.profile)?;
     // Not by the parser of the command line, which quotes what it refuses.
     let named: Result<Vec<Named>, _> = arguments.secrets.iter().map(|text| text.parse()).collect();
     let named = named.map_err(|why| Failure::new(Code::Input, format!("`--secret`: {why}")))?;
     let values = values::read(bundle.manifest(), &named, arguments.directory.as_deref())?;
-    let layout = keep(context, &bundle)?;
+    let layout = keep(context, bundle)?;
     let seen = look_at_all(ssh, &arguments.hosts, bundle.manifest(), &values)?;
     let mut missing = Vec::new();
     let mut images = None;
@@ -97,8 +98,7 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
         images = Some(copy::gather(context, &missing, &arguments.reach.of_profile(ca))?);
     } else {
         let (named, reach) = (arguments.repository.as_ref(), &arguments.reach);
-        repository =
-            Some(push::send(context, &resolved, &bundle, &layout, named, reach)?.repository.to_string());
+        repository = Some(push::send(context, &sealed, &layout, named, reach)?.repository.to_string());
     }
     let mut missing = missing.into_iter();
     let stop = signals::listen()?;

@@ -4,6 +4,7 @@
 //! Draft 7, and nothing in it that stands elsewhere in the file (`$ref`): both editors' servers for TOML, Taplo and
 //! Tombi, understand that completely.
 
+mod image_words;
 mod markdown;
 mod services;
 mod words;

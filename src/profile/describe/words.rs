@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::model::{RouteName, SecretName, ServiceName};
+use crate::model::{ImageName, RouteName, SecretName, ServiceName};
 
 /// What a machine should be. `services` and the tables of the artifact kinds are added by `describe`.
 #[derive(JsonSchema)]
@@ -64,6 +64,10 @@ pub(super) struct Profile {
     #[schemars(example = known())]
     allow: Vec<Allow>,
     switch: Option<Switch>,
+    /// The project's own images, by name.
+    #[serde(default)]
+    images: BTreeMap<ImageName, super::image_words::Image>,
+    debian: Option<super::image_words::Debian>,
 }
 
 fn known() -> serde_json::Value {

@@ -1,0 +1,222 @@
+//! The profile's own images: built before its bundle is sealed, because the bundle names them by digest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use super::places::Reach;
+use super::report::{Code, Failure};
+use super::{Context, tell};
+use crate::bundle::image::Document;
+use crate::bundle::oci::{MAX_CONFIG, MAX_MANIFEST};
+use crate::bundle::{Layout, Platform};
+use crate::debian::{self, Cache, DebianError, Http, Sources};
+use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
+use crate::model::{Digest, ImageName};
+use crate::profile::Resolved;
+use crate::registry::{Image, Repository, Tag};
+use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock};
+
+/// An image that was built, and where the layers are that were not.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) built: Built,
+    /// The repositories of the base's layers, by digest.
+    pub(super) mounts: BTreeMap<Digest, Repository>,
+}
+
+/// Builds images by name into the builder's cache.
+pub(super) fn build(
+    context: &Context<'_>,
+    resolved: &Resolved,
+    names: &BTreeSet<ImageName>,
+    reach: &Reach,
+) -> Result<BTreeMap<ImageName, Own>, Failure> {
+    let layout =
+        Layout::create(&context.layout_dir()?).map_err(|error| Failure::of(Code::Refused, &error))?;
+    let actions = Actions::at(&context.cache()?.join("actions"));
+    let builder = Builder { layout: &layout, actions: &actions, threads: threads() };
+    let mut all = BTreeMap::new();
+    for name in names {
+        let Some(recipe) = resolved.images.get(name) else { continue };
+        let packages = resolved.packages.get(name).map(Vec::as_slice).unwrap_or_default();
+        let own = one(context, &builder, recipe, packages, reach)
+            .map_err(|failure| failure.within(format!("the image `{name}` cannot be built")))?;
+        let (layers, written) =
+            (own.built.platforms.iter().map(|one| one.layers.len()).sum::<usize>(), own.built.written);
+        if written > 0 {
+            tell(&format!("image {name} {}: {written} of {layers} layers written", own.built.root.digest));
+        }
+        all.insert(name.clone(), own);
+    }
+    Ok(all)
+}
+
+/// How many threads compress: as many as there are processors for us.
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn one(
+    context: &Context<'_>,
+    builder: &Builder<'_>,
+    recipe: &ImageRecipe,
+    packages: &[PackageLock],
+    reach: &Reach,
+) -> Result<Own, Failure> {
+    let mut mounts = BTreeMap::new();
+    let mut parts = Vec::new();
+    for architecture in &recipe.architectures {
+        let platform = Platform { os: "linux".to_owned(), architecture: architecture.clone(), variant: None };
+        let base = match &recipe.base {
+            Base::Scratch | Base::Rootfs { .. } => None,
+            Base::Image { repository, digest, .. } => {
+                let repository: Repository =
+                    repository.parse().map_err(|error| Failure::of(Code::Input, &error))?;
+                let base = of_registry(context, &repository, *digest, &platform, reach)?;
+                mounts.extend(base.layers.iter().map(|layer| (layer.digest, repository.clone())));
+                Some(base)
+            }
+            Base::Layout { path, tag } => Some(of_layout(path, tag.as_deref(), &platform, builder.layout)?),
+        };
+        parts.push((
+            architecture.clone(),
+            Parts { base, packages: entries(context, recipe, architecture, packages)? },
+        ));
+    }
+    let built = builder.build(recipe, parts).map_err(|error| Failure::of(Code::Input, &error))?;
+    Ok(Own { built, mounts })
+}
+
+/// The layers of a recipe's packages, which are fetched if the cache has not got them.
+fn entries(
+    context: &Context<'_>,
+    recipe: &ImageRecipe,
+    architecture: &str,
+    packages: &[PackageLock],
+) -> Result<Vec<Vec<Entry>>, Failure> {
+    let Some(lock) = packages.iter().find(|lock| lock.architecture == architecture) else {
+        return Ok(Vec::new());
+    };
+    let failed = |error: DebianError| Failure::of(Code::Refused, &error);
+    let cache = debs(context)?;
+    if lock.packages.iter().any(|package| !cache.has(package.digest, package.size)) {
+        let fetched = debian::fetch(lock, &Http::new().map_err(failed)?, &cache).map_err(failed)?;
+        tell(&format!("{fetched} of {} packages fetched", lock.packages.len()));
+    }
+    let options = debian::Options {
+        exclude: &recipe.exclude,
+        accept_scripts: &recipe.accept_scripts,
+        users: &recipe.users,
+        threads: threads().get(),
+    };
+    debian::layers(lock, &cache, &options).map_err(failed)
+}
+
+/// Where packages are kept.
+pub(super) fn debs(context: &Context<'_>) -> Result<Cache, Failure> {
+    Cache::open(&context.cache()?.join("debs")).map_err(|error| Failure::of(Code::Refused, &error))
+}
+
+/// Where packages come from, as a profile says.
+pub(super) fn sources(archive: &DebianArchive, architecture: &str) -> Sources {
+    let DebianArchive { suite, mirror, security, snapshot, components, keyring } = archive;
+    let sources = Sources::debian(suite, Some(mirror), Some(security), snapshot.as_deref(), architecture);
+    let keyring = keyring.clone().unwrap_or_else(|| sources.keyring.clone());
+    Sources { components: components.clone(), keyring, ..sources }
+}
+
+/// The documents of a base in a registry; they are kept in the builder's cache, being named by their digests.
+fn of_registry(
+    context: &Context<'_>,
+    repository: &Repository,
+    digest: Digest,
+    platform: &Platform,
+    reach: &Reach,
+) -> Result<BaseImage, Failure> {
+    let layout =
+        Layout::create(&context.layout_dir()?).map_err(|error| Failure::of(Code::Refused, &error))?;
+    if let Ok(base) = documents(&layout, digest, platform) {
+        return Ok(base);
+    }
+    let image: Image =
+        format!("{repository}@{digest}").parse().map_err(|error| Failure::of(Code::Input, &error))?;
+    let registry = context.registry(Some(repository.host()), reach)?;
+    let found =
+        registry.manifest_and_config(&image, platform).map_err(|error| Failure::of(Code::Refused, &error))?;
+    for bytes in found.index.iter().chain([&found.manifest, &found.config]) {
+        layout.write_blob(bytes).map_err(|error| Failure::of(Code::Refused, &error))?;
+    }
+    documents(&layout, digest, platform)
+}
+
+/// What a digest leads to for a platform, without layers.
+fn documents(layout: &Layout, digest: Digest, platform: &Platform) -> Result<BaseImage, Failure> {
+    let refused = |error: &dyn std::error::Error| Failure::new(Code::Input, error.to_string());
+    let read = |digest| layout.read_blob(digest, MAX_MANIFEST).map_err(|error| refused(&error));
+    let parse = |bytes: &[u8]| Document::parse_for(bytes, platform).map_err(|error| refused(&error));
+    let mut document = parse(&read(digest)?)?;
+    if let Document::Index(manifest) = &document {
+        document = parse(&read(manifest.digest)?)?;
+    }
+    let Document::Image(files) = document else {
+        return Err(Failure::new(Code::Input, format!("{digest} is an index that leads to an index")));
+    };
+    let config = layout.read_blob(files.config.digest, MAX_CONFIG).map_err(|error| refused(&error))?;
+    BaseImage::new(&files, &config, &platform.architecture).map_err(|error| refused(&error))
+}
+
+/// A base in a layout on disk. Its layers are copied into the builder's cache, from which an image is pushed.
+fn of_layout(
+    path: &Path,
+    tag: Option<&str>,
+    platform: &Platform,
+    into: &Layout,
+) -> Result<BaseImage, Failure> {
+    let refused = |error: &dyn std::error::Error| Failure::new(Code::Input, error.to_string());
+    let layout = Layout::open(path).map_err(|error| refused(&error))?;
+    let mut entries = layout.entries().map_err(|error| refused(&error))?;
+    entries.retain(|entry| tag.is_none_or(|tag| entry.name.as_deref() == Some(tag)));
+    let [entry] = entries.as_slice() else {
+        let message = match tag {
+            Some(tag) => format!("`{}` has no image, or several, with the tag `{tag}`", path.display()),
+            None => format!("`{}` has {} images", path.display(), entries.len()),
+        };
+        return Err(Failure::new(Code::Input, message).hint("name one as `layout:DIRECTORY:TAG`"));
+    };
+    let base = documents(&layout, entry.manifest, platform)?;
+    for layer in &base.layers {
+        into.copy_blob(&layout, layer.digest, layer.size).map_err(|error| refused(&error))?;
+    }
+    Ok(base)
+}
+
+/// Sends images to where their bundle will look for them.
+pub(super) fn push(
+    context: &Context<'_>,
+    resolved: &Resolved,
+    images: &BTreeMap<ImageName, Own>,
+    reach: &Reach,
+) -> Result<(), Failure> {
+    let Some(registry) = resolved.spec.registry.as_ref().filter(|_| !images.is_empty()) else {
+        return Ok(());
+    };
+    let layout =
+        Layout::create(&context.layout_dir()?).map_err(|error| Failure::of(Code::Refused, &error))?;
+    let repository: Repository =
+        registry.repository.parse().map_err(|error| Failure::of(Code::Input, &error))?;
+    let client = context.registry(Some(repository.host()), reach)?;
+    for (name, Own { built, mounts }) in images {
+        let digest = built.root.digest;
+        // A tag keeps a registry from collecting what is otherwise only named by its digest.
+        let tag: Tag =
+            format!("image-{}", digest.hex()).parse().map_err(|error| Failure::of(Code::Input, &error))?;
+        let pushed = client.push_image(&layout, digest, &repository, &tag, mounts);
+        let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
+        tell(&format!(
+            "image {name}: {} blobs sent to {repository} ({} bytes), {} mounted",
+            pushed.blobs_sent, pushed.bytes_sent, pushed.blobs_mounted
+        ));
+    }
+    Ok(())
+}
