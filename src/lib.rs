@@ -21,6 +21,7 @@ pub mod host;
 pub mod image;
 pub mod model;
 pub mod profile;
+pub mod provenance;
 pub mod registry;
 pub mod spec;
 pub mod store;

@@ -27,6 +27,7 @@ mod own_images;
 mod places;
 mod plan;
 mod profile;
+mod provenance;
 mod pull;
 mod push;
 mod receive;
@@ -40,6 +41,7 @@ mod signals;
 mod status;
 mod switch;
 mod unpack;
+mod verify;
 mod why;
 
 use std::path::PathBuf;
@@ -95,6 +97,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Put an image's layers into a directory, verified, as a runtime would see them
     Unpack(unpack::Arguments),
+    /// Check every digest of what a reference leads to, or build it again and compare
+    Verify(verify::Arguments),
     /// Build and push, then switch one droplet after another over SSH
     Deploy(deploy::Arguments),
     /// Say what a switch would do, and touch nothing
@@ -213,6 +217,7 @@ fn run(context: &Context<'_>, command: Command) -> Result<Code, Failure> {
         Command::CloudInit(arguments) => cloud_init::run(context, &arguments),
         Command::Pull(arguments) => pull::run(context, &arguments),
         Command::Unpack(arguments) => unpack::run(context, &arguments),
+        Command::Verify(arguments) => verify::run(context, &arguments),
         Command::Deploy(arguments) => deploy::run(context, &arguments),
         Command::Plan(arguments) => plan::run(context, &arguments),
         Command::Switch(arguments) => switch::run(context, &arguments),

@@ -8,7 +8,7 @@ use super::own_images;
 use super::places::Reach;
 use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
-use super::{Context, activator, print, tell};
+use super::{Context, activator, print, provenance, tell};
 use crate::bundle::Layout;
 use crate::registry::{Pushed, Repository, Tag};
 
@@ -19,6 +19,9 @@ pub(super) struct Arguments {
     /// Send it there instead of to the profile's registry
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<Repository>,
+    /// Do not write down what the bundle is made of and how it was made
+    #[arg(long)]
+    no_provenance: bool,
     #[command(flatten)]
     reach: Reach,
 }
@@ -28,6 +31,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let layout = keep(context, &sealed.bundle)?;
     let Sent { repository, pushed, with_activator } =
         send(context, &sealed, &layout, arguments.repository.as_ref(), &arguments.reach)?;
+    if !arguments.no_provenance {
+        let documents = provenance::documents(&arguments.profile, &sealed.bundle, &repository.to_string())
+            .map_err(|error| Failure::of(Code::Refused, &error))?;
+        provenance::keep(context, pushed.oci_digest, &documents)?;
+    }
     let json = json!({
         "bundle": sealed.bundle.digest(),
         "manifest": pushed.oci_digest,

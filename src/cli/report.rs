@@ -32,6 +32,10 @@ pub enum Code {
     Waiting,
     /// 41: something on this machine is not well.
     Unwell,
+    /// 50: the same content, compressed otherwise.
+    OtherEncoding,
+    /// 51: other content.
+    OtherContent,
 }
 
 impl Code {
@@ -48,6 +52,8 @@ impl Code {
             Self::Stuck => 31,
             Self::Waiting => 40,
             Self::Unwell => 41,
+            Self::OtherEncoding => 50,
+            Self::OtherContent => 51,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod base;
 pub mod build;
 pub mod cache;
+pub mod compare;
 pub mod document;
 pub mod entry;
 pub mod files;

@@ -108,6 +108,11 @@ impl Sources {
         self.source(path).map(|source| &*source.text)
     }
 
+    /// Path and text of every file that was read: the profile, what it extends, the lock.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|source| (source.path.as_str(), &*source.text))
+    }
+
     pub(crate) fn source(&self, path: &str) -> Option<&Source> {
         let path = clean(path);
         self.files.iter().find(|source| source.path == path)

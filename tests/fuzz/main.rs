@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test may")]
 
 mod mutate;
+mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -218,6 +219,27 @@ fn whatever_is_written_the_reader_keeps_its_promises() {
     assert!(kinds.contains(&Said::Built));
     assert!(kinds.len() > 100, "{kinds:#?}");
     assert!(kept > 10, "{kept}");
+}
+
+#[test]
+fn whatever_bytes_come_from_elsewhere_are_answered_and_not_fallen_over() {
+    let time = Duration::from_secs(number("BUNDLE_FUZZ_SECONDS").unwrap_or(60)) / 6;
+    let seed = number("BUNDLE_SEED").unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
+    println!("BUNDLE_SEED={seed}");
+    std::thread::scope(|scope| {
+        for target in targets::TARGETS {
+            scope.spawn(move || {
+                let outcome = target.hunt(seed, time);
+                println!(
+                    "{}: {} inputs, {} kinds of answer",
+                    target.name,
+                    outcome.tried,
+                    outcome.kinds.len()
+                );
+                assert!(outcome.kinds.len() > 2, "{}: {:?}", target.name, outcome.kinds);
+            });
+        }
+    });
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn any_gzip_is_read() {
         blob(encoded, bytes.clone()).unwrap();
     }
     let plain = made(|at| {
-        let image = Image::encoded(at, vec![bytes.clone()], &[bytes.clone()]);
+        let image = Image::encoded(at, vec![bytes.clone()], std::slice::from_ref(&bytes));
         image.write(|manifest| manifest["layers"][0]["mediaType"] = GZIP.trim_end_matches("+gzip").into())
     });
     plain.unwrap();

@@ -89,7 +89,7 @@ pub fn unpack(
     Ok(done)
 }
 
-fn diff_ids(layout: &Layout, config: &Blob) -> Result<Vec<Digest>, UnpackError> {
+pub(super) fn diff_ids(layout: &Layout, config: &Blob) -> Result<Vec<Digest>, UnpackError> {
     let bytes = layout.read_blob(config.digest, MAX_CONFIG.min(config.size))?;
     if bytes.len() as u64 != config.size {
         let (digest, size) = (config.digest, bytes.len() as u64);
@@ -100,7 +100,7 @@ fn diff_ids(layout: &Layout, config: &Blob) -> Result<Vec<Digest>, UnpackError> 
     Ok(config.rootfs.diff_ids)
 }
 
-fn encoding(layer: &Blob) -> Result<Encoding, UnpackError> {
+pub(super) fn encoding(layer: &Blob) -> Result<Encoding, UnpackError> {
     match layer.media_type.as_str() {
         "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
             Ok(Encoding::Plain)
@@ -119,6 +119,25 @@ fn apply(
     limits: Limits,
     applying: &mut Applying,
 ) -> Result<(), UnpackError> {
+    let ((), found) = read(layout, layer, encoding, limits, |pieces| {
+        applying.layer(&mut Archive::new(pieces, limits.members))
+    })?;
+    // What was hashed above may have been changed before it was read again: this is the proof.
+    if found == diff_id {
+        Ok(())
+    } else {
+        Err(UnpackError::DiffId { layer: layer.digest, expected: diff_id, found })
+    }
+}
+
+/// Hashes a layer's blob, and only then has `read` read what is in it: what that gives, and the digest of all of it.
+pub(super) fn read<T>(
+    layout: &Layout,
+    layer: &Blob,
+    encoding: Encoding,
+    limits: Limits,
+    read: impl FnOnce(&mut stream::Pieces) -> Result<T, archive::At>,
+) -> Result<(T, Digest), UnpackError> {
     let mut file = layout.open_blob(layer.digest)?;
     let unreadable =
         |source| UnpackError::Io { action: "read", path: layout.blob_path(layer.digest), source };
@@ -130,20 +149,9 @@ fn apply(
     }
     file.rewind().map_err(unreadable)?;
     let blob = io::Read::take(file, layer.size);
-    let decoded = stream::decoded(blob, layer.size, encoding, limits.layer, |pieces| {
-        applying.layer(&mut Archive::new(pieces, limits.members))
-    });
-    let ((), found) = decoded.map_err(|archive::At { path, fault }| UnpackError::Layer {
-        layer: layer.digest,
-        path,
-        source: fault,
-    })?;
-    // What was hashed above may have been changed before it was read again: this is the proof.
-    if found == diff_id {
-        Ok(())
-    } else {
-        Err(UnpackError::DiffId { layer: layer.digest, expected: diff_id, found })
-    }
+    stream::decoded(blob, layer.size, encoding, limits.layer, read).map_err(|archive::At { path, fault }| {
+        UnpackError::Layer { layer: layer.digest, path, source: fault }
+    })
 }
 
 /// The directory under its other name. Dropped before it is kept, it is removed.
