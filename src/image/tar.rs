@@ -184,8 +184,11 @@ mod tests {
     use super::*;
     use crate::image::Content;
 
+    /// Path, link, header, extensions.
+    type ReadBack = (Vec<u8>, Option<Vec<u8>>, tar::Header, Vec<(String, Vec<u8>)>);
+
     /// What the `tar` crate reads from an entry's bytes.
-    fn read_back(entry: &Entry) -> (Vec<u8>, Option<Vec<u8>>, tar::Header, Vec<(String, Vec<u8>)>) {
+    fn read_back(entry: &Entry) -> ReadBack {
         let mut bytes = header(entry);
         assert_eq!(bytes.len() % BLOCK, 0);
         if let Kind::File(Content::Bytes(content)) = &entry.kind {

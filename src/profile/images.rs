@@ -240,16 +240,14 @@ fn mode_rule(fields: &mut Fields<'_, '_>, key: &'static str) -> ModeRule {
         return ModeRule::Keep;
     }
     let octal = text.get_ref().bytes().all(|b| (b'0'..=b'7').contains(&b));
-    match u16::from_str_radix(text.get_ref(), 8).ok().filter(|mode| octal && *mode <= 0o7777) {
-        Some(mode) => ModeRule::Fixed(mode),
-        None => {
-            fields
-                .faults
-                .error(text.span(), format!("`{}` is not a mode", text.get_ref()))
-                .help("write octal digits in quotes, such as `\"0644\"`");
-            ModeRule::Plain
-        }
+    if let Some(mode) = u16::from_str_radix(text.get_ref(), 8).ok().filter(|mode| octal && *mode <= 0o7777) {
+        return ModeRule::Fixed(mode);
     }
+    fields
+        .faults
+        .error(text.span(), format!("`{}` is not a mode", text.get_ref()))
+        .help("write octal digits in quotes, such as `\"0644\"`");
+    ModeRule::Plain
 }
 
 /// The texts of an array, as they are; none of them empty.
@@ -284,19 +282,15 @@ fn is_package(name: &str) -> bool {
 fn platforms(fields: &mut Fields<'_, '_>) -> Vec<String> {
     let mut found = Vec::new();
     for platform in fields.list::<String>("platforms") {
-        match PLATFORMS.iter().find(|(name, _)| name == platform.get_ref()) {
-            Some((_, architecture)) => found.push((*architecture).to_owned()),
-            None => {
-                let known: Vec<_> = PLATFORMS.iter().map(|(name, _)| format!("`{name}`")).collect();
-                fields
-                    .faults
-                    .error(
-                        platform.span(),
-                        format!("`{}` is no platform that is known here", platform.get_ref()),
-                    )
-                    .help(format!("known here: {}", known.join(", ")));
-            }
+        if let Some((_, architecture)) = PLATFORMS.iter().find(|(name, _)| name == platform.get_ref()) {
+            found.push((*architecture).to_owned());
+            continue;
         }
+        let known: Vec<_> = PLATFORMS.iter().map(|(name, _)| format!("`{name}`")).collect();
+        fields
+            .faults
+            .error(platform.span(), format!("`{}` is no platform that is known here", platform.get_ref()))
+            .help(format!("known here: {}", known.join(", ")));
     }
     if found.is_empty() { vec!["amd64".to_owned()] } else { found }
 }

@@ -114,7 +114,7 @@ pub(crate) fn resolve_table(
     let debian = profile.debian.clone();
     let allows = profile.allows.clone();
     let kinds = sections.into_iter().map(|section| section.artifact).collect();
-    Ok(Resolved { spec, kinds, warnings, placeholders, allows, images, packages, debian, unbuilt })
+    Ok(Resolved { spec, kinds, warnings, placeholders, images, packages, debian, unbuilt, allows })
 }
 
 /// The images whose pin is a placeholder, and where each is named first.

@@ -33,7 +33,7 @@ pub(crate) const TARGETS: &[Target] = &[
 ];
 
 /// One entry of a tar archive, with its checksum.
-fn member(name: &str, flag: u8, content: &[u8], format: &[u8; 8]) -> Vec<u8> {
+fn member(name: &str, flag: u8, content: &[u8], format: [u8; 8]) -> Vec<u8> {
     let mut head = [0; 512];
     head[..name.len()].copy_from_slice(name.as_bytes());
     head[100..108].copy_from_slice(b"0000644\0");
@@ -42,7 +42,7 @@ fn member(name: &str, flag: u8, content: &[u8], format: &[u8; 8]) -> Vec<u8> {
     head[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
     head[136..148].copy_from_slice(b"00000000000\0");
     head[156] = flag;
-    head[257..265].copy_from_slice(format);
+    head[257..265].copy_from_slice(&format);
     let mut bytes = head.to_vec();
     bytes.extend(content);
     bytes.resize(bytes.len().next_multiple_of(512), 0);
@@ -61,8 +61,8 @@ fn sealed(bytes: &mut [u8]) {
     }
 }
 
-const USTAR: &[u8; 8] = b"ustar\x0000";
-const GNU: &[u8; 8] = b"ustar  \0";
+const USTAR: [u8; 8] = *b"ustar\x0000";
+const GNU: [u8; 8] = *b"ustar  \0";
 
 fn tars() -> Vec<Vec<u8>> {
     let end = vec![0; 1024];

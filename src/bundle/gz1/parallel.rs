@@ -135,7 +135,8 @@ mod tests {
             }
         }
         let two = NonZeroUsize::new(2).unwrap();
-        let zeros = |out: &mut dyn Write| (0..64).try_for_each(|_| out.write_all(&[0; BLOCK]));
+        let block = vec![0; BLOCK];
+        let zeros = |out: &mut dyn Write| (0..64).try_for_each(|_| out.write_all(&block));
         let error = encode(two, Full(5000), zeros).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let error = encode(two, Vec::new(), |_| Err(io::ErrorKind::UnexpectedEof.into())).unwrap_err();
