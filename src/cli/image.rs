@@ -12,6 +12,7 @@ use super::report::{Code, Failure};
 use super::{Context, own_images, print};
 use crate::bundle::Layout;
 use crate::model::ImageName;
+use crate::registry::Tag;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -20,9 +21,12 @@ pub(super) struct Arguments {
     /// The name that it has in the profile
     #[arg(value_name = "NAME")]
     name: String,
-    /// Write it into this OCI layout too, as `NAME`
+    /// Write it into this OCI layout too
     #[arg(long, value_name = "DIR")]
     layout: Option<PathBuf>,
+    /// Its tag in that layout; its name, if nothing is said
+    #[arg(long, value_name = "TAG", requires = "layout")]
+    tag: Option<Tag>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -38,7 +42,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let images = own_images::build(context, &resolved, &BTreeSet::from([name.clone()]), &arguments.reach)?;
     let own = images.get(&name).ok_or_else(unknown)?;
     if let Some(directory) = &arguments.layout {
-        export(context, own, directory, &name)?;
+        let tag = arguments.tag.as_ref().map_or(name.as_str(), Tag::as_str);
+        export(context, own, directory, tag)?;
     }
     let built = &own.built;
     let json = json!({
@@ -62,7 +67,7 @@ fn export(
     context: &Context<'_>,
     own: &own_images::Own,
     directory: &std::path::Path,
-    name: &ImageName,
+    tag: &str,
 ) -> Result<(), Failure> {
     let refused = |error: crate::bundle::LayoutError| Failure::of(Code::Refused, &error);
     let from = Layout::open(&context.layout_dir()?).map_err(refused)?;
@@ -81,5 +86,5 @@ fn export(
         }
     }
     to.copy_blob(&from, built.root.digest, built.root.size).map_err(refused)?;
-    to.enter_image(&built.root, name.as_str()).map_err(refused)
+    to.enter_image(&built.root, tag).map_err(refused)
 }
