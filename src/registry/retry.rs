@@ -130,7 +130,7 @@ mod tests {
     fn a_wait_is_read_in_seconds_as_a_date_and_in_words() {
         let read = |pairs: &[(HeaderName, &str)]| {
             let pairs = pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
-            asked(&HeaderMap::from_iter(pairs))
+            asked(&pairs.collect::<HeaderMap>())
         };
         let date = (DATE, "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(read(&[(RETRY_AFTER, " 7 ")]), Some(Duration::from_secs(7)));
