@@ -10,9 +10,11 @@ mod new_blob;
 pub use new_blob::NewBlob;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -249,7 +251,41 @@ impl Layout {
         let path = self.blob_path(digest);
         let beside = beside(&path);
         let file = File::create(&beside).map_err(io_error("create", &beside))?;
-        Ok(Incoming { path, beside, file, digest, left: size, hasher: Sha256::new() })
+        Ok(Incoming { path, beside, file, digest, size, left: size, hasher: Sha256::new(), keep: false })
+    }
+
+    /// A blob on its way in, from where an earlier way ended: `<digest>.partial`. Dropped, it leaves what it has, for the
+    /// next time; finished with the wrong bytes, nothing. While somebody else writes the same, it begins anew, beside.
+    pub fn resume(&self, digest: Digest, size: u64) -> Result<Incoming, LayoutError> {
+        let path = self.blob_path(digest);
+        let beside = path.with_added_extension("partial");
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&beside);
+        let mut file = open.map_err(io_error("open", &beside))?;
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // Who had the lock before us may have given the file its name, and then it is no longer ours to write.
+        let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        let ours =
+            file.metadata().is_ok_and(|ours| fs::metadata(&beside).is_ok_and(|there| same(&ours, &there)));
+        if !(locked && ours) {
+            return self.incoming(digest, size);
+        }
+        let (mut hasher, mut there) = (Sha256::new(), 0);
+        let mut buffer = vec![0; 1 << 17];
+        loop {
+            match file.read(&mut buffer).map_err(io_error("read", &beside))? {
+                0 => break,
+                read => {
+                    hasher.update(&buffer[..read]);
+                    there += read as u64;
+                }
+            }
+        }
+        let mut incoming = Incoming { path, beside, file, digest, size, left: 0, hasher, keep: true };
+        match size.checked_sub(there) {
+            Some(left) => incoming.left = left,
+            None => incoming.restart()?,
+        }
+        Ok(incoming)
     }
 
     /// Writes a bundle and enters it in the index.
@@ -345,23 +381,42 @@ pub struct Incoming {
     beside: PathBuf,
     file: File,
     digest: Digest,
+    size: u64,
     left: u64,
     hasher: Sha256,
+    /// Whether what is there when it is dropped is worth something.
+    keep: bool,
 }
 
 impl Incoming {
     /// Takes more bytes; `false` if they are more than the blob has.
     pub fn write(&mut self, bytes: &[u8]) -> Result<bool, LayoutError> {
-        let Some(left) = self.left.checked_sub(bytes.len() as u64) else { return Ok(false) };
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            self.keep = false;
+            return Ok(false);
+        };
         self.left = left;
         self.hasher.update(bytes);
         self.file.write_all(bytes).map_err(io_error("write", &self.beside))?;
         Ok(true)
     }
 
+    /// How many bytes are there.
+    pub fn received(&self) -> u64 {
+        self.size - self.left
+    }
+
+    /// Forgets what is there.
+    pub fn restart(&mut self) -> Result<(), LayoutError> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(io_error("truncate", &self.beside))?;
+        (self.left, self.hasher) = (self.size, Sha256::new());
+        Ok(())
+    }
+
     /// Gives the blob its name if its bytes are the right ones; says which digest they have.
     pub fn finish(mut self) -> Result<Digest, LayoutError> {
         let found = Digest::from_hasher(std::mem::take(&mut self.hasher));
+        self.keep = false;
         if found == self.digest {
             self.file.sync_all().map_err(io_error("sync", &self.beside))?;
             fs::rename(&self.beside, &self.path).map_err(io_error("rename", &self.beside))?;
@@ -373,8 +428,10 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        // After a rename there is nothing to remove, and a failure has been told already.
-        drop(fs::remove_file(&self.beside));
+        if !self.keep || self.left == self.size {
+            // After a rename there is nothing to remove, and a failure has been told already.
+            drop(fs::remove_file(&self.beside));
+        }
     }
 }
 
@@ -468,6 +525,39 @@ mod tests {
         assert!(!layout.has_blob(Digest::of(b"contend"), 7));
         assert!(matches!(layout.read_blob(digest, 6), Err(LayoutError::Size { .. })));
         assert!(matches!(layout.read_blob(Digest::of(b""), 6), Err(LayoutError::NoBlob { .. })));
+    }
+
+    #[test]
+    fn a_blob_goes_on_where_it_was_left_and_two_writers_do_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let digest = Digest::of(b"content");
+        let partial = layout.blob_path(digest).with_added_extension("partial");
+        let mut first = layout.resume(digest, 7).unwrap();
+        assert!(first.write(b"cont").unwrap());
+        let mut second = layout.resume(digest, 7).unwrap();
+        assert_eq!(second.received(), 0, "somebody else is at it");
+        assert!(second.write(b"content").unwrap());
+        drop(first);
+        assert_eq!(fs::read(&partial).unwrap(), b"cont");
+        let mut third = layout.resume(digest, 7).unwrap();
+        assert_eq!(third.received(), 4);
+        assert!(third.write(b"ent").unwrap());
+        assert_eq!((third.finish().unwrap(), second.finish().unwrap()), (digest, digest));
+        assert_eq!(layout.read_blob(digest, 7).unwrap(), b"content");
+
+        let other = Digest::of(b"other");
+        let partial = layout.blob_path(other).with_added_extension("partial");
+        fs::write(&partial, b"wrong bytes, and too many").unwrap();
+        let mut again = layout.resume(other, 5).unwrap();
+        assert_eq!(again.received(), 0);
+        assert!(again.write(b"oth").unwrap());
+        again.restart().unwrap();
+        assert!(again.write(b"wrong").unwrap() && !again.write(b"!").unwrap());
+        assert_eq!(again.finish().unwrap(), Digest::of(b"wrong"));
+        assert!(!partial.exists() && !layout.blob_path(other).exists());
+        drop(layout.resume(other, 5).unwrap());
+        assert!(!partial.exists(), "nothing is not worth keeping");
     }
 
     #[test]

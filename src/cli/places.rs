@@ -65,6 +65,7 @@ impl Context<'_> {
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
             docker_config: variable("DOCKER_CONFIG"),
             home: variable("HOME"),
+            path: std::env::var_os("PATH"),
         };
         let mut pem = host.map(certificates).unwrap_or_default();
         if let Some(path) = &reach.registry_ca {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "credential files are read here")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -26,27 +27,65 @@ pub struct Environment {
     pub docker_config: Option<PathBuf>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `PATH`, in which credential helpers are looked for.
+    pub path: Option<OsString>,
 }
 
-/// User name and password for one registry.
+/// What one registry knows somebody by.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    password: String,
+pub enum Credentials {
+    /// User name and password.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The password, or a token in its place.
+        password: String,
+    },
+    /// A token that only the registry's `OAuth2` service takes, as `az acr login` leaves one.
+    Identity {
+        /// The token.
+        token: String,
+    },
 }
+
+/// The user of identity tokens, in files and in what helpers say.
+pub(super) const TOKEN_USER: &str = "<token>";
 
 impl Credentials {
-    /// `base64(user:password)`, as the Basic scheme has it (RFC 7617).
-    pub(super) fn basic(&self) -> String {
-        STANDARD.encode(format!("{}:{}", self.user, self.password))
+    pub(super) fn new(user: String, password: String) -> Self {
+        if user == TOKEN_USER {
+            Self::Identity { token: password }
+        } else {
+            Self::Password { user, password }
+        }
+    }
+
+    /// `base64(user:password)`, as the Basic scheme has it (RFC 7617). An identity token is no password.
+    pub(super) fn basic(&self) -> Option<String> {
+        match self {
+            Self::Password { user, password } => Some(STANDARD.encode(format!("{user}:{password}"))),
+            Self::Identity { .. } => None,
+        }
+    }
+
+    /// For a sentence that ends in "refused".
+    pub(super) fn whose(&self) -> String {
+        match self {
+            Self::Password { user, .. } => format!("those of user `{user}` were"),
+            Self::Identity { .. } => "the identity token that is stored for it was".to_owned(),
+        }
     }
 }
 
 /// Never the password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        match self {
+            Self::Password { user, .. } => {
+                f.debug_struct("Password").field("user", user).finish_non_exhaustive()
+            }
+            Self::Identity { .. } => f.debug_struct("Identity").finish_non_exhaustive(),
+        }
     }
 }
 
@@ -57,12 +96,12 @@ pub enum Lookup {
     Nothing,
     /// These.
     Found(Credentials),
-    /// Something that we cannot use. It matters only if the registry asks for credentials.
-    Unusable {
-        /// The file.
+    /// Ask a program.
+    Helper {
+        /// What comes after `docker-credential-` in its name.
+        name: String,
+        /// The file that says so.
         file: PathBuf,
-        /// What stands in it, as the middle of a sentence.
-        what: String,
     },
 }
 
@@ -93,6 +132,18 @@ pub enum AuthError {
         path: PathBuf,
         /// The registry.
         key: String,
+    },
+    /// A credential helper failed.
+    #[error("`docker-credential-{name}`, which `{}` names, gives no credentials for `{host}`: {why}", file.display())]
+    Helper {
+        /// The helper's name.
+        name: String,
+        /// The file.
+        file: PathBuf,
+        /// The registry.
+        host: String,
+        /// What it says. Never what it prints on stdout.
+        why: String,
     },
 }
 
@@ -131,15 +182,13 @@ impl Environment {
 
     /// The first thing that the files say about `repository`.
     pub fn lookup(&self, repository: &Repository) -> Result<Lookup, AuthError> {
-        let mut unusable = Lookup::Nothing;
         for path in self.files() {
             match lookup_in(&path, repository, self.registry_auth_file.is_some())? {
                 Lookup::Nothing => {}
-                found @ Lookup::Found(_) => return Ok(found),
-                other => unusable = if unusable == Lookup::Nothing { other } else { unusable },
+                found => return Ok(found),
             }
         }
-        Ok(unusable)
+        Ok(Lookup::Nothing)
     }
 }
 
@@ -151,33 +200,22 @@ fn lookup_in(path: &Path, repository: &Repository, must_exist: bool) -> Result<L
     };
     let file: AuthFile = serde_json::from_slice(&bytes)
         .map_err(|error| AuthError::Form { path: path.to_owned(), line: error.line() })?;
-    let unusable = |what| Ok(Lookup::Unusable { file: path.to_owned(), what });
+    let helper = |name: &str| Ok(Lookup::Helper { name: name.to_owned(), file: path.to_owned() });
     for wanted in scopes(repository) {
-        let entry = file.auths.iter().find(|(key, _)| normal(key) == wanted);
-        match entry {
-            Some((key, Entry { auth: Some(auth), .. })) if !auth.is_empty() => {
-                let error = || AuthError::Entry { path: path.to_owned(), key: key.clone() };
-                let credentials = decode(auth).ok_or_else(error)?;
-                // Docker writes this user for tokens that only its OAuth endpoint takes.
-                return if credentials.user == "<token>" {
-                    unusable("an identity token".to_owned())
-                } else {
-                    Ok(Lookup::Found(credentials))
-                };
-            }
-            Some((_, Entry { identitytoken: Some(_), .. })) => {
-                return unusable("an identity token".to_owned());
-            }
-            _ => {}
+        if let Some((_, name)) = file.cred_helpers.iter().find(|(key, _)| normal(key) == wanted) {
+            return helper(name);
         }
-        if let Some((_, helper)) = file.cred_helpers.iter().find(|(key, _)| normal(key) == wanted) {
-            return unusable(format!("the credential helper `docker-credential-{helper}`"));
+        let Some((key, entry)) = file.auths.iter().find(|(key, _)| normal(key) == wanted) else { continue };
+        if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
+            return Ok(Lookup::Found(Credentials::Identity { token: token.clone() }));
+        }
+        if let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) {
+            let error = || AuthError::Entry { path: path.to_owned(), key: key.clone() };
+            return decode(auth).map(Lookup::Found).ok_or_else(error);
         }
     }
     match &file.creds_store {
-        Some(store) if !store.is_empty() => {
-            unusable(format!("the credential store `docker-credential-{store}`"))
-        }
+        Some(store) if !store.is_empty() => helper(store),
         _ => Ok(Lookup::Nothing),
     }
 }
@@ -204,7 +242,7 @@ fn normal(key: &str) -> String {
 fn decode(auth: &str) -> Option<Credentials> {
     let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
     let (user, password) = text.split_once(':')?;
-    Some(Credentials { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
+    Some(Credentials::new(user.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
 #[cfg(test)]
@@ -221,7 +259,7 @@ mod tests {
 
     fn user(text: &str, repository: &str) -> Option<String> {
         match lookup(text, repository).unwrap() {
-            Lookup::Found(credentials) => Some(credentials.user),
+            Lookup::Found(Credentials::Password { user, .. }) => Some(user),
             _ => None,
         }
     }
@@ -239,17 +277,25 @@ mod tests {
     }
 
     #[test]
-    fn helpers_and_tokens_are_named_not_run() {
-        for (text, words) in [
-            (r#"{"credsStore": "desktop"}"#, "docker-credential-desktop"),
-            (r#"{"credHelpers": {"r.example": "ecr-login"}}"#, "docker-credential-ecr-login"),
-            (r#"{"auths": {"r.example": {"identitytoken": "x"}}}"#, "identity token"),
-            (r#"{"auths": {"r.example": {"auth": "PHRva2VuPjp4"}}}"#, "identity token"),
+    fn helpers_are_named_and_tokens_are_found() {
+        for (text, expected) in [
+            (r#"{"credsStore": "desktop"}"#, Some("desktop")),
+            (r#"{"credsStore": "desktop", "auths": {"r.example": {}}}"#, Some("desktop")),
+            (r#"{"credHelpers": {"r.example": "ecr-login"}, "credsStore": "desktop"}"#, Some("ecr-login")),
+            (r#"{"credHelpers": {"other.example": "ecr-login"}}"#, None),
         ] {
-            let Lookup::Unusable { what, .. } = lookup(text, "r.example/app").unwrap() else {
-                panic!("{text}")
+            let found = match lookup(text, "r.example/app").unwrap() {
+                Lookup::Helper { name, .. } => Some(name),
+                _ => None,
             };
-            assert!(what.contains(words), "{what}");
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        for text in [
+            r#"{"auths": {"r.example": {"identitytoken": "x"}}}"#,
+            r#"{"auths": {"r.example": {"auth": "PHRva2VuPjp4"}}}"#,
+        ] {
+            let token = Credentials::Identity { token: "x".to_owned() };
+            assert_eq!(lookup(text, "r.example/app").unwrap(), Lookup::Found(token));
         }
     }
 
@@ -272,6 +318,7 @@ mod tests {
             xdg_runtime_dir: Some("/run/user/1".into()),
             docker_config: None,
             home: Some("/home/a".into()),
+            path: None,
         };
         let expected = [
             "/run/bundle/registry/r.example/config.json",

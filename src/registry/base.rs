@@ -2,7 +2,7 @@
 
 use super::error::RegistryError;
 use super::reference::{Image, Repository, Tag};
-use super::transport::Transport;
+use super::transport::{Transport, refused};
 use super::{Descriptor, Registry};
 use crate::bundle::image::{Document, ImageError};
 use crate::bundle::oci::MAX_CONFIG;
@@ -49,13 +49,17 @@ impl Transport {
     ) -> Result<BaseImage, RegistryError> {
         let first = self.get_manifest(repository, name).await?;
         let digest = Digest::of(&first);
-        let (index, manifest) = match Document::parse_for(&first, platform)? {
+        let parse = |bytes: &[u8]| {
+            let action = format!("get the manifest `{name}` from");
+            Document::parse_for(bytes, platform).map_err(|error| refused(repository, &action, error.reason))
+        };
+        let (index, manifest) = match parse(&first)? {
             Document::Image(_) => (None, first),
             Document::Index(Blob { digest, .. }) => {
                 (Some(first), self.get_manifest(repository, &digest.to_string()).await?)
             }
         };
-        let files = match Document::parse_for(&manifest, platform)? {
+        let files = match parse(&manifest)? {
             Document::Image(files) => files,
             Document::Index(_) => {
                 let reason = "an index leads to another index".to_owned();

@@ -35,6 +35,18 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
+    /// It takes too long, or ends too early.
+    #[error("cannot {action} `{repository}`: `{host}` {reason}")]
+    Stuck {
+        /// What was tried.
+        action: String,
+        /// The repository.
+        repository: String,
+        /// The host that was asked.
+        host: String,
+        /// What it does.
+        reason: String,
+    },
     /// No right to do it.
     #[error("cannot {action} `{repository}`: `{host}` asks for credentials; {hint}")]
     Unauthorized {
@@ -173,6 +185,7 @@ impl RegistryError {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Request { source, .. } => !source.is_builder() && !is_tls(source),
+            Self::Stuck { .. } => true,
             Self::Status { status, .. } => {
                 matches!(status.as_u16(), 403 | 408 | 429 | 500 | 502 | 503 | 504)
             }

@@ -1,8 +1,11 @@
 //! Container images by digest, blob by blob, for machines that cannot fetch them themselves.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use super::error::RegistryError;
+use super::push::IN_FLIGHT;
 use super::reference::Repository;
-use super::transport::Transport;
+use super::transport::{Transport, refused};
 use super::{Image, Registry};
 use crate::bundle::image::{Document, ImageError};
 use crate::bundle::oci::{Descriptor, MAX_MANIFEST};
@@ -39,12 +42,18 @@ impl Transport {
                 }
             },
         };
-        for Blob { media_type, digest, size } in [&files.config].into_iter().chain(&files.layers) {
-            if !into.has_blob(*digest, *size) {
-                let blob = Descriptor { media_type: media_type.clone(), digest: *digest, size: *size };
-                self.download_blob(repository, &blob, into).await?;
+        let mut blobs: Vec<&Blob> = [&files.config].into_iter().chain(&files.layers).collect();
+        // One layer may stand twice in an image.
+        blobs.sort_by_key(|blob| blob.digest);
+        blobs.dedup_by_key(|blob| blob.digest);
+        let gets = blobs.into_iter().map(|Blob { media_type, digest, size }| async {
+            if into.has_blob(*digest, *size) {
+                return Ok(());
             }
-        }
+            let blob = Descriptor { media_type: media_type.clone(), digest: *digest, size: *size };
+            self.download_blob(repository, &blob, into).await
+        });
+        stream::iter(gets).buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
         Ok(files)
     }
 
@@ -54,11 +63,17 @@ impl Transport {
         digest: Digest,
         into: &Layout,
     ) -> Result<Document, RegistryError> {
+        let parse = |bytes: &[u8]| {
+            let wrong = |error: ImageError| error.reason;
+            let action = format!("get the manifest `{digest}` from");
+            Document::parse(bytes).map_err(|error| refused(repository, &action, wrong(error)))
+        };
         if let Ok(bytes) = into.read_blob(digest, MAX_MANIFEST) {
-            return Ok(Document::parse(&bytes)?);
+            return parse(&bytes);
         }
         let bytes = self.get_manifest(repository, &digest.to_string()).await?;
+        let document = parse(&bytes)?;
         into.write_blob(&bytes)?;
-        Ok(Document::parse(&bytes)?)
+        Ok(document)
     }
 }

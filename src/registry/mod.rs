@@ -6,13 +6,19 @@
 pub mod auth;
 mod base;
 mod challenge;
+mod download;
 mod error;
+mod helpers;
 mod images;
 mod names;
 mod operations;
+mod pace;
 mod push;
 pub mod reference;
+mod referrers;
+mod retry;
 mod source;
+mod tokens;
 mod transport;
 
 use std::path::{Path, PathBuf};
@@ -23,8 +29,10 @@ pub use auth::Environment;
 pub use base::BaseImage;
 pub use error::RegistryError;
 pub(crate) use names::Names;
+pub use pace::Patience;
 pub use push::PushedImage;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
+pub use referrers::{Attachment, Referrer};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
 use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
@@ -43,6 +51,8 @@ pub struct Options {
     pub plain_http: bool,
     /// Where credentials are looked for.
     pub environment: Environment,
+    /// How long anything may take.
+    pub patience: Patience,
 }
 
 /// A client for any number of registries. It remembers tokens while it lives, and nothing longer.
@@ -142,7 +152,7 @@ impl Registry {
                 transport.send_blob(repository, descriptor, &source, None).await?;
             }
             let tag = activator_tag(digest);
-            transport.put_manifest(repository, &tag, MANIFEST_TYPE, &artifact.manifest).await
+            transport.put_manifest(repository, &tag, MANIFEST_TYPE, &artifact.manifest).await.map(drop)
         })
     }
 

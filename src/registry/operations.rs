@@ -1,25 +1,24 @@
 //! The half-dozen operations of the distribution-spec that bundles need.
 
-use std::time::Duration;
-
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode};
+
+use serde::Deserialize;
 
 use super::RegistryError;
 use super::reference::Repository;
 use super::source::{Outgoing, Source};
-use super::transport::{Call, Transport, location, read_at_most};
-use crate::bundle::Layout;
+use super::transport::{Call, Transport, location, refused};
+use crate::bundle::image::Leads;
 use crate::bundle::oci::{Descriptor, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
 use crate::model::Digest;
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const CONTENT_DIGEST: &str = "docker-content-digest";
-/// The slowest line that an upload may have, in bytes per second, and what it may take besides.
-const SLOWEST: u64 = 64 << 10;
-const PATIENCE: Duration = Duration::from_mins(1);
-
+const OCI_SUBJECT: &str = "oci-subject";
+/// What a manifest may be.
+const MANIFEST_TYPES: [&str; 4] = [MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST, DOCKER_LIST];
 /// How a blob came to be in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
@@ -52,9 +51,12 @@ impl Transport {
             let call = Call { push, ..self.manifest_call(repository, name, Method::HEAD, &action).await? };
             let response = self.send(&call).await?;
             match response.status() {
-                StatusCode::OK => Ok(Some(Head { digest: content_digest(&response) })),
+                StatusCode::OK => {
+                    let known = media_type(&response).is_none_or(|found| MANIFEST_TYPES.contains(&&*found));
+                    Ok(Some(Head { digest: content_digest(&response).filter(|_| known) }))
+                }
                 StatusCode::NOT_FOUND => Ok(None),
-                _ => Err(call.wrong(response).await),
+                _ => Err(self.wrong(&call, response).await),
             }
         })
         .await
@@ -70,7 +72,11 @@ impl Transport {
         let bytes = self
             .retry(async || {
                 let call = self.manifest_call(repository, name, Method::GET, &action).await?;
-                self.get(&call, MAX_MANIFEST).await
+                let response = self.expect(&call, StatusCode::OK).await?;
+                let announced = media_type(&response);
+                let bytes = self.read(&call, response, most(MAX_MANIFEST)).await?;
+                announced_as(&bytes, announced.as_deref()).map_err(|reason| call.refused(reason))?;
+                Ok(bytes)
             })
             .await?;
         match name.parse() {
@@ -79,23 +85,36 @@ impl Transport {
         }
     }
 
+    /// The same with what it leads to.
+    pub(super) async fn get_document(
+        &self,
+        repository: &Repository,
+        name: &str,
+    ) -> Result<(Vec<u8>, Leads), RegistryError> {
+        let bytes = self.get_manifest(repository, name).await?;
+        let action = format!("get the manifest `{name}` from");
+        let leads = Leads::of(&bytes).map_err(|error| refused(repository, &action, error.reason))?;
+        Ok((bytes, leads))
+    }
+
     /// The digest that a tag means. Registries that do not say it are asked for the bytes.
     pub(super) async fn resolve(&self, repository: &Repository, tag: &str) -> Result<Digest, RegistryError> {
         match self.head_manifest(repository, tag, false).await? {
             Some(Head { digest: Some(digest) }) => Ok(digest),
             // Also where there is none: this one says so.
-            _ => Ok(Digest::of(&self.get_manifest(repository, tag).await?)),
+            _ => Ok(Digest::of(&self.get_document(repository, tag).await?.0)),
         }
     }
 
-    /// Writes a manifest of this media type under a tag or its digest.
+    /// Writes a manifest of this media type under a tag or its digest; whether the registry says that it has entered it
+    /// among the referrers of its subject.
     pub(super) async fn put_manifest(
         &self,
         repository: &Repository,
         name: &str,
         media_type: &str,
         bytes: &[u8],
-    ) -> Result<(), RegistryError> {
+    ) -> Result<bool, RegistryError> {
         let action = format!("write the manifest `{name}` to");
         let (source, blob) = (Source::Bytes(bytes.to_vec()), Descriptor::of(media_type, bytes));
         self.retry(async || {
@@ -103,10 +122,11 @@ impl Transport {
             let call = Call {
                 headers: vec![(CONTENT_TYPE, media_type.to_owned())],
                 push: true,
-                body: Some((Outgoing { source: &source, blob: &blob }, PATIENCE)),
+                body: Some(Outgoing { source: &source, blob: &blob }),
                 ..Call::new(repository, &action, Method::PUT, url)
             };
-            self.expect(&call, StatusCode::CREATED).await.map(drop)
+            let answer = self.expect(&call, StatusCode::CREATED).await?;
+            Ok(answer.headers().contains_key(OCI_SUBJECT))
         })
         .await
     }
@@ -126,7 +146,7 @@ impl Transport {
             match response.status() {
                 StatusCode::OK => Ok(true),
                 StatusCode::NOT_FOUND => Ok(false),
-                _ => Err(call.wrong(response).await),
+                _ => Err(self.wrong(&call, response).await),
             }
         })
         .await
@@ -157,7 +177,6 @@ impl Transport {
         from: Option<&Repository>,
     ) -> Result<How, RegistryError> {
         let action = format!("send the blob {} to", blob.digest);
-        let time = PATIENCE + Duration::from_secs(blob.size / SLOWEST);
         let from = from.filter(|from| from.host() == repository.host() && *from != repository);
         self.retry(async || {
             let url = self.url(repository, "blobs/uploads/").await?;
@@ -193,7 +212,7 @@ impl Transport {
                     (CONTENT_LENGTH, blob.size.to_string()),
                     (CONTENT_TYPE, "application/octet-stream".to_owned()),
                 ],
-                body: Some((Outgoing { source, blob }, time)),
+                body: Some(Outgoing { source, blob }),
                 ..post
             };
             self.expect(&put, StatusCode::CREATED).await.map(|_| How::Sent)
@@ -218,39 +237,27 @@ impl Transport {
         verified(repository, blob.digest, bytes)
     }
 
-    /// Streams a blob into a layout. It gets its name there only if it has the right size and digest; otherwise
-    /// nothing of it stays.
-    pub(super) async fn download_blob(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        layout: &Layout,
-    ) -> Result<(), RegistryError> {
-        let action = format!("get the blob {} from", blob.digest);
-        self.retry(async || {
-            let call = self.blob_call(repository, blob.digest, Method::GET, &action).await?;
-            let mut response = self.expect(&call, StatusCode::OK).await?;
-            let mut incoming = layout.incoming(blob.digest, blob.size)?;
-            while let Some(chunk) =
-                response.chunk().await.map_err(|error| call.no_answer(&call.url, error))?
-            {
-                if !incoming.write(&chunk)? {
-                    return Err(call.refused(format!("it is longer than {} bytes", blob.size)));
-                }
-            }
-            match incoming.finish()? {
-                found if found == blob.digest => Ok(()),
-                found => Err(other(repository, blob.digest, found)),
-            }
-        })
-        .await
-    }
-
     async fn get(&self, call: &Call<'_>, limit: u64) -> Result<Vec<u8>, RegistryError> {
         let response = self.expect(call, StatusCode::OK).await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let bytes = read_at_most(response, limit).await.map_err(|error| call.no_answer(&call.url, error))?;
-        bytes.ok_or_else(|| call.refused(format!("it is longer than {limit} bytes")))
+        self.read(call, response, most(limit)).await
+    }
+
+    /// Reads an answer of at most `limit` bytes.
+    pub(super) async fn read(
+        &self,
+        call: &Call<'_>,
+        mut response: Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let (mut pace, mut bytes) = (self.options.patience.pace(), Vec::new());
+        let url = response.url().clone();
+        while let Some(chunk) = pace.chunk(&mut response).await.map_err(|stuck| call.stuck(&url, stuck))? {
+            if bytes.len() + chunk.len() > limit {
+                return Err(call.refused(format!("it is longer than {limit} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
     }
 
     pub(super) async fn expect(
@@ -259,7 +266,7 @@ impl Transport {
         status: StatusCode,
     ) -> Result<Response, RegistryError> {
         let response = self.send(call).await?;
-        if response.status() == status { Ok(response) } else { Err(call.wrong(response).await) }
+        if response.status() == status { Ok(response) } else { Err(self.wrong(call, response).await) }
     }
 
     async fn manifest_call<'a>(
@@ -269,9 +276,11 @@ impl Transport {
         method: Method,
         action: &'a str,
     ) -> Result<Call<'a>, RegistryError> {
-        let types = [MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST, DOCKER_LIST];
         let url = self.url(repository, &format!("manifests/{name}")).await?;
-        Ok(Call { headers: vec![(ACCEPT, types.join(", "))], ..Call::new(repository, action, method, url) })
+        Ok(Call {
+            headers: vec![(ACCEPT, MANIFEST_TYPES.join(", "))],
+            ..Call::new(repository, action, method, url)
+        })
     }
 
     pub(super) async fn blob_call<'a>(
@@ -286,6 +295,34 @@ impl Transport {
     }
 }
 
+fn most(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// `Content-Type` without its parameters.
+fn media_type(response: &Response) -> Option<String> {
+    let text = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// What a document calls itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Own {
+    media_type: Option<String>,
+}
+
+/// A document that calls itself something else than its answer does is two things (CVE-2021-41190).
+fn announced_as(bytes: &[u8], announced: Option<&str>) -> Result<(), String> {
+    let own = serde_json::from_slice(bytes).ok().and_then(|Own { media_type }| media_type);
+    match (own, announced.filter(|announced| MANIFEST_TYPES.contains(announced))) {
+        (Some(own), Some(announced)) if own != announced => {
+            Err(format!("it is announced as `{announced}` and calls itself `{own}`"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn content_digest(response: &Response) -> Option<Digest> {
     response.headers().get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
 }
@@ -297,7 +334,7 @@ fn verified(repository: &Repository, expected: Digest, bytes: Vec<u8>) -> Result
     }
 }
 
-fn other(repository: &Repository, expected: Digest, found: Digest) -> RegistryError {
+pub(super) fn other(repository: &Repository, expected: Digest, found: Digest) -> RegistryError {
     let (host, repository) = (repository.host().to_owned(), repository.to_string());
     RegistryError::Digest { host, repository, expected, found }
 }

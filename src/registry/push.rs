@@ -17,7 +17,7 @@ use crate::bundle::{Blob, Layout};
 use crate::model::Digest;
 
 /// How many blobs are on their way at once. More would not make a line faster, and registries count requests.
-const IN_FLIGHT: usize = 4;
+pub(super) const IN_FLIGHT: usize = 4;
 
 /// What the push of an image did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use super::RegistryError;
+use super::pace::{Counter, Pace, broken};
 use super::reference::Repository;
 use super::transport::Transport;
 use crate::bundle::oci::Descriptor;
@@ -41,52 +42,80 @@ pub(super) struct Outgoing<'a> {
 
 impl Transport {
     /// Opens what is to be sent, from its beginning.
-    pub(super) async fn open(&self, Outgoing { source, blob }: &Outgoing<'_>) -> Result<Body, RegistryError> {
+    pub(super) async fn open(
+        &self,
+        Outgoing { source, blob }: &Outgoing<'_>,
+        sent: &Counter,
+    ) -> Result<Body, RegistryError> {
         match source {
-            Source::Bytes(bytes) => Ok(Body::from(bytes.clone())),
+            Source::Bytes(bytes) => {
+                sent.add(bytes.len());
+                Ok(Body::from(bytes.clone()))
+            }
             Source::File(path) => {
                 let opened = File::open(path);
                 let file =
                     opened.map_err(|source| RegistryError::Unreadable { path: path.clone(), source })?;
-                Ok(of_file(file, blob.size))
+                Ok(of_file(file, blob.size, sent.clone()))
             }
             Source::Nowhere(image) => Err(RegistryError::NoSource { image: *image, blob: blob.digest }),
             Source::Remote(from) => {
                 let action = format!("get the blob {} from", blob.digest);
                 let call = self.blob_call(from, blob.digest, Method::GET, &action).await?;
                 // A request within a request: boxed, so that its size is known.
-                Ok(passed_on(Box::pin(self.expect(&call, StatusCode::OK)).await?, blob))
+                let response = Box::pin(self.expect(&call, StatusCode::OK)).await?;
+                Ok(passed_on(response, blob, self.options.patience.pace(), sent.clone()))
             }
         }
     }
 }
 
 /// A file's first `size` bytes; one that is shorter breaks the request off.
-fn of_file(file: File, size: u64) -> Body {
-    let file = tokio::fs::File::from_std(file).take(size);
-    Body::wrap_stream(stream::try_unfold(file, async |mut file| {
+fn of_file(file: File, size: u64, sent: Counter) -> Body {
+    let state = (tokio::fs::File::from_std(file).take(size), sent);
+    Body::wrap_stream(stream::try_unfold(state, async |(mut file, sent)| {
         let mut chunk = Vec::with_capacity(CHUNK);
         let read = file.read_buf(&mut chunk).await?;
-        io::Result::Ok((read > 0).then_some((chunk, file)))
+        sent.add(read);
+        io::Result::Ok((read > 0).then_some((chunk, (file, sent))))
     }))
 }
 
+/// What is passed on, in the middle.
+struct Passing {
+    response: Response,
+    blob: (Digest, u64),
+    hasher: Sha256,
+    left: u64,
+    pace: Pace,
+    sent: Counter,
+}
+
 /// An answer's body. The last of it is held back until all of it is known to be right.
-fn passed_on(response: Response, blob: &Descriptor) -> Body {
-    let (digest, size) = (blob.digest, blob.size);
-    let state = (response, Sha256::new(), size);
-    Body::wrap_stream(stream::try_unfold(state, move |(mut response, mut hasher, left)| async move {
-        let Some(chunk) = response.chunk().await.map_err(io::Error::other)? else { return Ok(None) };
-        let left = left.checked_sub(chunk.len() as u64);
-        let left =
-            left.ok_or_else(|| io::Error::other(format!("{digest} is longer than {size} bytes there")))?;
-        hasher.update(&chunk);
-        if left == 0 {
-            let found = Digest::from_hasher(hasher.clone());
-            if found != digest {
-                return Err(io::Error::other(format!("{digest} has other bytes there: those of {found}")));
-            }
-        }
-        io::Result::Ok(Some((chunk, (response, hasher, left))))
+fn passed_on(response: Response, blob: &Descriptor, pace: Pace, sent: Counter) -> Body {
+    let (blob, hasher, left) = ((blob.digest, blob.size), Sha256::new(), blob.size);
+    let passing = Passing { response, blob, hasher, left, pace, sent };
+    Body::wrap_stream(stream::try_unfold(passing, async |mut passing| {
+        let chunk = passing.pace.chunk(&mut passing.response).await.map_err(broken)?;
+        let Some(chunk) = chunk else { return Ok(None) };
+        passing.take(&chunk).map_err(io::Error::other)?;
+        io::Result::Ok(Some((chunk, passing)))
     }))
+}
+
+impl Passing {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), String> {
+        let (digest, size) = self.blob;
+        let left = self.left.checked_sub(chunk.len() as u64);
+        self.left = left.ok_or_else(|| format!("{digest} is longer than {size} bytes there"))?;
+        self.hasher.update(chunk);
+        self.sent.add(chunk.len());
+        match self.left {
+            0 => match Digest::from_hasher(std::mem::take(&mut self.hasher)) {
+                found if found == digest => Ok(()),
+                found => Err(format!("{digest} has other bytes there: those of {found}")),
+            },
+            _ => Ok(()),
+        }
+    }
 }

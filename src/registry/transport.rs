@@ -1,4 +1,4 @@
-//! One request, done properly: which scheme, which credentials, which redirects, and when to try again.
+//! One request, done properly: which scheme, which credentials, which redirects.
 //!
 //! Credentials go to the registry and to the token service that it names over TLS, and to nobody else: redirects are
 //! followed by hand, and the `Authorization` header stays behind when the host changes.
@@ -6,39 +6,26 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
-use serde::Deserialize;
 
-use super::auth::Lookup;
-use super::challenge::{self, Challenge};
 use super::error::is_no_tls;
 use super::names::Names;
+use super::pace::{Counter, Stuck, slow};
 use super::reference::{Repository, is_loopback};
 use super::source::Outgoing;
+use super::tokens::Tokens;
 use super::{Options, RegistryError};
 
-const CONNECT: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(30);
-const ATTEMPTS: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
-const MAX_TOKEN: usize = 1 << 20;
-const MAX_COMPLAINT: usize = 64 << 10;
 
 /// Sends requests.
 #[derive(Debug)]
 pub(super) struct Transport {
-    /// For everything with a short body.
-    client: reqwest::Client,
-    /// Without the idle timeout, which also runs while a body is being sent.
-    uploader: reqwest::Client,
-    options: Options,
-    /// Authorizations by origin and scope.
-    authorizations: RefCell<BTreeMap<(String, String), HeaderValue>>,
+    pub(super) client: reqwest::Client,
+    pub(super) options: Options,
+    pub(super) tokens: Tokens,
     /// The base URLs of loopback hosts, which have to be found out.
     bases: RefCell<BTreeMap<String, Url>>,
 }
@@ -55,27 +42,8 @@ pub(super) struct Call<'a> {
     pub(super) push: bool,
     /// A repository of the same registry that is read besides.
     pub(super) from: Option<&'a Repository>,
-    /// What is sent, with the time that sending it may take.
-    pub(super) body: Option<(Outgoing<'a>, Duration)>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    token: Option<String>,
-    access_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Complaints {
-    errors: Vec<Complaint>,
-}
-
-#[derive(Deserialize)]
-struct Complaint {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
+    /// What is sent.
+    pub(super) body: Option<Outgoing<'a>>,
 }
 
 impl<'a> Call<'a> {
@@ -83,39 +51,42 @@ impl<'a> Call<'a> {
     pub(super) fn new(repository: &'a Repository, action: &'a str, method: Method, url: Url) -> Self {
         Self { repository, action, method, url, headers: Vec::new(), push: false, from: None, body: None }
     }
+
+    /// What it needs (distribution's "Token Scope Documentation").
+    pub(super) fn scopes(&self) -> Vec<String> {
+        let actions = if self.push { "pull,push" } else { "pull" };
+        let own = format!("repository:{}:{actions}", self.repository.name());
+        [own].into_iter().chain(self.from.map(|from| format!("repository:{}:pull", from.name()))).collect()
+    }
+
     pub(super) fn refused(&self, reason: impl Into<String>) -> RegistryError {
-        RegistryError::Refused {
-            action: self.action.to_owned(),
-            repository: self.repository.to_string(),
-            host: self.repository.api_host().to_owned(),
-            reason: reason.into(),
-        }
+        refused(self.repository, self.action, reason)
     }
 
-    pub(super) fn no_answer(&self, url: &Url, source: reqwest::Error) -> RegistryError {
-        RegistryError::Request {
-            action: self.action.to_owned(),
-            repository: self.repository.to_string(),
-            host: authority(url),
-            // The URL may carry an upload's state, and the host has been named.
-            source: source.without_url(),
-        }
-    }
-
-    /// The error for an answer that is not the expected one.
-    pub(super) async fn wrong(&self, response: Response) -> RegistryError {
-        let (status, host) = (response.status(), authority(response.url()));
+    /// The error for what broke off, or was too slow.
+    pub(super) fn stuck(&self, url: &Url, stuck: Stuck) -> RegistryError {
         let (action, repository) = (self.action.to_owned(), self.repository.to_string());
-        let retry_after = retry_after(&response);
-        let detail = complaint(response).await.map(|text| format!(": {text}")).unwrap_or_default();
-        match status {
-            StatusCode::NOT_FOUND => RegistryError::NotFound { action, repository, host, detail },
-            // GitHub's registry says 403 when it is asked too often.
-            StatusCode::FORBIDDEN if !detail.contains("rate limit") => {
-                RegistryError::Forbidden { action, repository, host, detail }
+        let host = authority(url);
+        let reason = match stuck {
+            Stuck::Failed(error) => {
+                // The URL may carry an upload's state, and the host has been named.
+                let source = error.without_url();
+                return RegistryError::Request { action, repository, host, source };
             }
-            _ => RegistryError::Status { action, repository, host, status, detail, retry_after },
-        }
+            Stuck::Silent(long) => format!("has not answered after {} s", long.as_secs_f32()),
+            Stuck::Slow(bytes, long) => format!("is too slow: {}", slow(bytes, long)),
+        };
+        RegistryError::Stuck { action, repository, host, reason }
+    }
+}
+
+/// The error for an answer that is not believed, or not followed.
+pub(super) fn refused(repository: &Repository, action: &str, reason: impl Into<String>) -> RegistryError {
+    RegistryError::Refused {
+        action: action.to_owned(),
+        repository: repository.to_string(),
+        host: repository.api_host().to_owned(),
+        reason: reason.into(),
     }
 }
 
@@ -123,49 +94,19 @@ impl Transport {
     pub(super) fn new(options: Options) -> Result<Self, RegistryError> {
         // Fails only if a provider is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let client = |idle: Option<Duration>| {
+        let client = || {
             let mut builder = reqwest::Client::builder()
                 .user_agent(concat!("bundle/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .dns_resolver(Arc::new(Names))
-                .connect_timeout(CONNECT);
-            if let Some(idle) = idle {
-                builder = builder.read_timeout(idle);
-            }
+                .connect_timeout(options.patience.connect);
             if let Some(pem) = &options.extra_ca {
                 builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
             }
             builder.build()
         };
-        let (short, long) = (client(Some(IDLE)), client(None));
-        Ok(Self {
-            client: short.map_err(RegistryError::Setup)?,
-            uploader: long.map_err(RegistryError::Setup)?,
-            options,
-            authorizations: RefCell::default(),
-            bases: RefCell::default(),
-        })
-    }
-
-    /// Does `work` again while it fails in ways that pass, unless the registry asks for more patience than we have.
-    pub(super) async fn retry<T>(
-        &self,
-        work: impl AsyncFn() -> Result<T, RegistryError>,
-    ) -> Result<T, RegistryError> {
-        let mut wait = FIRST_WAIT;
-        for _ in 1..ATTEMPTS {
-            match work().await {
-                Err(error)
-                    if error.is_passing()
-                        && error.retry_after().is_none_or(|asked| asked <= LONGEST_WAIT) =>
-                {
-                    tokio::time::sleep(error.retry_after().unwrap_or(wait)).await;
-                    wait *= 2;
-                }
-                done => return done,
-            }
-        }
-        work().await
+        let client = client().map_err(RegistryError::Setup)?;
+        Ok(Self { client, options, tokens: Tokens::default(), bases: RefCell::default() })
     }
 
     /// `https://host/v2/<name>/<rest>`.
@@ -191,7 +132,7 @@ impl Transport {
         }
         let ask = async |base: &Url| {
             let url = base.join("/v2/").unwrap_or_else(|_| base.clone());
-            self.client.get(url).send().await
+            self.client.get(url).timeout(self.options.patience.answer).send().await
         };
         let base = match ask(&secure).await {
             Err(error) if is_no_tls(&error) => parse("http")?,
@@ -209,22 +150,24 @@ impl Transport {
         Ok(base)
     }
 
-    /// Sends a call with the right credentials. Answers that pass with time are errors; all others are the caller's.
+    /// Sends a call with the right credentials: those that it has, and once more with new ones if they are refused.
+    /// Answers that pass with time are errors; all others are the caller's.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, RegistryError> {
-        let key = (origin(&self.base(call.repository).await?), scopes(call).join(" "));
-        let known = self.authorizations.borrow().get(&key).cloned();
-        let mut response = self.follow(call, known.as_ref(), &key.0).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && origin(response.url()) == key.0 {
-            let lookup = self.options.environment.lookup(call.repository)?;
-            let authorization = self.answer(call, &response, &lookup).await?;
-            response = self.follow(call, Some(&authorization), &key.0).await?;
+        let home = origin(&self.base(call.repository).await?);
+        let slot = self.tokens.slot(&home, call);
+        let known = self.known(&slot, &home, call).await?;
+        let mut response = self.follow(call, known.value(), &home).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && origin(response.url()) == home {
+            let renewed = self.renew(&slot, &known, &home, call, &response).await?;
+            // The connection is free for the next request only without the rest of this answer.
+            drop(response);
+            response = self.follow(call, renewed.value(), &home).await?;
             if response.status() == StatusCode::UNAUTHORIZED {
-                return Err(unauthorized(call, &lookup));
+                return Err(self.unauthorized(call).await?);
             }
-            self.authorizations.borrow_mut().insert(key, authorization);
         }
         if matches!(response.status().as_u16(), 403 | 408 | 429 | 500..) {
-            return Err(call.wrong(response).await);
+            return Err(self.wrong(call, response).await);
         }
         Ok(response)
     }
@@ -238,21 +181,24 @@ impl Transport {
     ) -> Result<Response, RegistryError> {
         let mut url = call.url.clone();
         for _ in 0..=REDIRECTS {
-            if !self.is_allowed(&url) {
+            if !self.is_allowed(call, &url) {
                 return Err(call.refused(format!("it leads to `{}` without TLS", authority(&url))));
             }
-            let client = if call.body.is_some() { &self.uploader } else { &self.client };
-            let mut request = client.request(call.method.clone(), url.clone());
+            let mut request = self.client.request(call.method.clone(), url.clone());
             for (name, value) in &call.headers {
                 request = request.header(name, value);
             }
             if let Some(authorization) = authorization.filter(|_| origin(&url) == home) {
                 request = request.header(AUTHORIZATION, authorization.clone());
             }
-            if let Some((body, time)) = &call.body {
-                request = request.body(self.open(body).await?).timeout(*time);
+            let sent = Counter::default();
+            let mut size = 0;
+            if let Some(outgoing) = &call.body {
+                size = outgoing.blob.size;
+                request = request.body(self.open(outgoing, &sent).await?);
             }
-            let response = request.send().await.map_err(|error| call.no_answer(&url, error))?;
+            let answer = self.options.patience.answer(request.send(), size, &sent.0).await;
+            let response = answer.map_err(|stuck| call.stuck(&url, stuck))?;
             let reads = matches!(call.method, Method::GET | Method::HEAD);
             if !(reads && matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)) {
                 return Ok(response);
@@ -262,78 +208,14 @@ impl Transport {
         Err(call.refused(format!("it redirects more than {REDIRECTS} times")))
     }
 
-    fn is_allowed(&self, url: &Url) -> bool {
+    /// Without TLS only where that was asked for, or from this machine to this machine.
+    fn is_allowed(&self, call: &Call<'_>, url: &Url) -> bool {
+        let local = || call.repository.is_loopback() && url.host_str().is_some_and(is_loopback);
         match url.scheme() {
             "https" => true,
-            "http" => self.options.plain_http || url.host_str().is_some_and(is_loopback),
+            "http" => self.options.plain_http || local(),
             _ => false,
         }
-    }
-
-    /// Turns a 401 into something to authorize with.
-    async fn answer(
-        &self,
-        call: &Call<'_>,
-        response: &Response,
-        lookup: &Lookup,
-    ) -> Result<HeaderValue, RegistryError> {
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges: Vec<Challenge> =
-            headers.iter().filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect();
-        let bearer = challenges.iter().find_map(|challenge| match challenge {
-            Challenge::Bearer { realm, service } => Some((realm, service.as_deref())),
-            Challenge::Basic => None,
-        });
-        let text = match (bearer, lookup) {
-            (Some((realm, service)), _) => {
-                let token = self.token(call, response.url(), realm, service, lookup).await?;
-                format!("Bearer {token}")
-            }
-            (None, Lookup::Found(credentials)) if challenges.contains(&Challenge::Basic) => {
-                format!("Basic {}", credentials.basic())
-            }
-            _ => return Err(unauthorized(call, lookup)),
-        };
-        sensitive(&text).ok_or_else(|| call.refused("its token is not a header's text"))
-    }
-
-    /// Gets a token for this repository and access, with the credentials if there are any.
-    async fn token(
-        &self,
-        call: &Call<'_>,
-        registry: &Url,
-        realm: &str,
-        service: Option<&str>,
-        lookup: &Lookup,
-    ) -> Result<String, RegistryError> {
-        let mut url = Url::parse(realm).map_err(|_| call.refused("its token realm is not a URL"))?;
-        let local = url.host_str().is_some_and(is_loopback) && call.repository.is_loopback();
-        let same = self.options.plain_http && url.host_str() == registry.host_str();
-        if !(url.scheme() == "https" || url.scheme() == "http" && (local || same)) {
-            return Err(
-                call.refused(format!("it wants credentials sent to `{}` without TLS", authority(&url)))
-            );
-        }
-        url.query_pairs_mut()
-            .extend_pairs(service.map(|service| ("service", service)))
-            .extend_pairs(scopes(call).iter().map(|scope| ("scope", scope)));
-        let mut request = self.client.get(url.clone());
-        if let Lookup::Found(credentials) = lookup {
-            let value = sensitive(&format!("Basic {}", credentials.basic()));
-            request = request.header(AUTHORIZATION, value.ok_or_else(|| unauthorized(call, lookup))?);
-        }
-        let response = request.send().await.map_err(|error| call.no_answer(&url, error))?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(unauthorized(call, lookup)),
-            _ => return Err(call.wrong(response).await),
-        }
-        let bytes = read_at_most(response, MAX_TOKEN).await.map_err(|error| call.no_answer(&url, error))?;
-        let token: Option<Token> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        token
-            .and_then(|token| token.token.or(token.access_token))
-            .filter(|token| !token.is_empty())
-            .ok_or_else(|| call.refused("its token service gives no token"))
     }
 }
 
@@ -346,37 +228,6 @@ fn bad_host(repository: &Repository) -> RegistryError {
     }
 }
 
-fn unauthorized(call: &Call<'_>, lookup: &Lookup) -> RegistryError {
-    let host = call.repository.host().to_owned();
-    let hint = match lookup {
-        Lookup::Nothing => format!("log in with `docker login {host}`"),
-        Lookup::Found(credentials) => format!(
-            "those of user `{}` were refused, or do not suffice here; log in again with `docker login {host}`",
-            credentials.user
-        ),
-        Lookup::Unusable { file, what } => format!(
-            "`{}` has {what} for it, which bundle cannot use; write the password into a file of its own with \
-             `skopeo login --authfile FILE {host}` and set REGISTRY_AUTH_FILE=FILE",
-            file.display()
-        ),
-    };
-    let (action, repository) = (call.action.to_owned(), call.repository.to_string());
-    RegistryError::Unauthorized { action, repository, host, hint }
-}
-
-/// What a call needs (distribution's "Token Scope Documentation").
-fn scopes(call: &Call<'_>) -> Vec<String> {
-    let actions = if call.push { "pull,push" } else { "pull" };
-    let own = format!("repository:{}:{actions}", call.repository.name());
-    [own].into_iter().chain(call.from.map(|from| format!("repository:{}:pull", from.name()))).collect()
-}
-
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// Where an answer sends us.
 pub(super) fn location(call: &Call<'_>, response: &Response) -> Result<Url, RegistryError> {
     let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -385,41 +236,11 @@ pub(super) fn location(call: &Call<'_>, response: &Response) -> Result<Url, Regi
 }
 
 /// Scheme, host and port: what a credential is good for.
-fn origin(url: &Url) -> String {
+pub(super) fn origin(url: &Url) -> String {
     format!("{}://{}", url.scheme(), authority(url))
 }
 
-fn authority(url: &Url) -> String {
+pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// `Retry-After` in seconds. The form with a date would need a clock, and registries do not use it.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// A body of at most `limit` bytes; nothing if there are more.
-pub(super) async fn read_at_most(
-    mut response: Response,
-    limit: usize,
-) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if bytes.len() + chunk.len() > limit {
-            return Ok(None);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(Some(bytes))
-}
-
-/// What the registry says about its error (distribution-spec, "Error Codes"), made fit for a terminal.
-async fn complaint(response: Response) -> Option<String> {
-    let bytes = read_at_most(response, MAX_COMPLAINT).await.ok()??;
-    let Complaints { errors } = serde_json::from_slice(&bytes).ok()?;
-    let Complaint { code, message } = errors.into_iter().next()?;
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    Some(format!("{code} {message}").trim().chars().map(clean).take(200).collect())
 }

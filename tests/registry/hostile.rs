@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
-use bundle::registry::{Environment, Options, Registry as Client};
+use bundle::registry::{Environment, Options, Patience, Registry as Client};
 use tempfile::TempDir;
 
 use crate::hostile_server::{Answer, Hostile, Request};
@@ -17,7 +18,8 @@ fn client(host: &str) -> (TempDir, Client) {
     let auth = base64::engine::general_purpose::STANDARD.encode("ana:secret");
     fs::write(&file, format!(r#"{{"auths": {{"{host}": {{"auth": "{auth}"}}}}}}"#)).unwrap();
     let environment = Environment { registry_auth_file: Some(file), ..Environment::default() };
-    (dir, Client::new(Options { environment, ..Options::default() }).unwrap())
+    let patience = Patience { first_wait: Duration::from_millis(20), ..Patience::default() };
+    (dir, Client::new(Options { environment, patience, ..Options::default() }).unwrap())
 }
 
 fn resolve(client: &Client, host: &str) -> Result<String, String> {
@@ -166,7 +168,7 @@ fn a_busy_registry_is_asked_again_and_not_for_ever() {
     let (_dir, patient) = client(&registry.host());
     let message = resolve(&patient, &registry.host()).unwrap_err();
     assert!(message.contains("429"), "{message}");
-    assert_eq!(registry.requests().iter().filter(|request| !is_probe(request)).count(), 4);
+    assert_eq!(registry.requests().iter().filter(|request| !is_probe(request)).count(), 5);
 }
 
 #[test]
@@ -184,15 +186,16 @@ fn a_registry_that_asks_for_an_hour_is_not_asked_again() {
 
 #[test]
 fn a_registry_that_does_not_say_the_digest_is_asked_for_the_bytes() {
-    let registry = Hostile::start(|_| Answer::new("200 OK", "the bytes"));
+    let manifest = sample::bundle("x\n").oci_manifest().to_vec();
+    let digest = bundle::model::Digest::of(&manifest).to_string();
+    let registry = Hostile::start(move |_| Answer::new("200 OK", manifest.clone()));
     let (_dir, client) = client(&registry.host());
-    let digest = bundle::model::Digest::of(b"the bytes").to_string();
     assert_eq!(resolve(&client, &registry.host()), Ok(digest));
 }
 
 #[test]
 fn a_403_is_final_unless_it_is_about_the_rate() {
-    for (message, tries) in [("denied", 1), ("You have exceeded a secondary rate limit", 4)] {
+    for (message, tries) in [("denied", 1), ("You have exceeded a secondary rate limit", 5)] {
         let registry = Hostile::start(move |request| {
             if is_probe(request) || request.method == "HEAD" {
                 return Answer::new("200 OK", "");
@@ -249,7 +252,9 @@ fn more_bytes_than_announced_are_not_read_and_fewer_are_not_taken() {
         let (_dir, client) = client(&registry.host());
         let (message, left) = pull(&client, &registry.host());
         assert!(message.contains(words), "{extra}: {message}");
-        assert!(left.iter().all(|name| name == "oci-layout"), "{left:?}");
+        // What is right so far is kept for the next try, but never under the blob's name.
+        let kept = |name: &String| name == "oci-layout" || extra < 0 && name.ends_with(".partial");
+        assert!(left.iter().all(kept), "{left:?}");
     }
 }
 

@@ -10,9 +10,12 @@
 )]
 
 mod activator;
+mod attached;
+mod faults;
 mod hostile;
 mod images;
 mod real;
+mod transfers;
 
 #[path = "../support/hostile.rs"]
 mod hostile_server;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What came in.
 #[derive(Debug, Clone)]
@@ -11,6 +12,28 @@ pub struct Request {
     pub method: String,
     pub target: String,
     pub authorization: Option<String>,
+    /// All headers, names in small letters.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Request {
+    #[allow(dead_code, reason = "not every test program asks")]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What happens when an answer is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The connection is closed.
+    Close,
+    /// The connection is reset.
+    Reset,
+    /// Nothing, for long.
+    Stall,
+    /// One byte now and then.
+    Drip,
 }
 
 /// What goes out: status line, headers, body.
@@ -18,15 +41,24 @@ pub struct Answer {
     pub status: &'static str,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
+    /// After how many bytes of the body something else happens; before the status line, if there are none to come.
+    pub cut: Option<(Option<usize>, Then)>,
 }
 
 impl Answer {
     pub fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into() }
+        Self { status, headers: Vec::new(), body: body.into(), cut: None }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Cut off after so many bytes of the body; `None` is before the status line.
+    #[allow(dead_code, reason = "not every test program cuts")]
+    pub fn cut(mut self, after: impl Into<Option<usize>>, then: Then) -> Self {
+        self.cut = Some((after.into(), then));
         self
     }
 }
@@ -76,12 +108,13 @@ fn serve(
     let (Some(method), Some(target), Some(_)) = (words.next(), words.next(), words.next()) else {
         return Ok(());
     };
-    let mut request = Request { method, target, authorization: None };
+    let mut request = Request { method, target, authorization: None, headers: Vec::new() };
     let mut length = 0;
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        request.headers.push((name.to_ascii_lowercase(), value.to_owned()));
         match name.to_ascii_lowercase().as_str() {
             "authorization" => request.authorization = Some(value.to_owned()),
             "content-length" => length = value.parse().unwrap_or(0),
@@ -91,6 +124,9 @@ fn serve(
     std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
     seen.lock().unwrap().push(request.clone());
     let answer = handler(&request);
+    if let Some((None, then)) = answer.cut {
+        return then.happen(stream, b"");
+    }
     let length = ("Content-Length", answer.body.len().to_string());
     let own_length = answer.headers.iter().any(|(name, _)| *name == length.0);
     let headers = answer.headers.into_iter().chain((!own_length).then_some(length));
@@ -98,8 +134,36 @@ fn serve(
     let out = format!("HTTP/1.1 {}\r\nConnection: close\r\n{headers}", answer.status);
     let mut stream = stream;
     stream.write_all(format!("{out}\r\n").as_bytes())?;
-    if request.method != "HEAD" {
-        stream.write_all(&answer.body)?;
+    if request.method == "HEAD" {
+        return stream.flush();
     }
-    stream.flush()
+    match answer.cut {
+        Some((Some(after), then)) => {
+            let (first, rest) = answer.body.split_at(after.min(answer.body.len()));
+            stream.write_all(first)?;
+            stream.flush()?;
+            // What was sent should arrive before the line breaks.
+            thread::sleep(Duration::from_millis(50));
+            then.happen(stream, rest)
+        }
+        _ => stream.write_all(&answer.body).and_then(|()| stream.flush()),
+    }
+}
+
+impl Then {
+    fn happen(self, mut stream: &TcpStream, rest: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Close => Ok(()),
+            // Closed with unread or unsent data at once, it is reset (socket(7), SO_LINGER).
+            Self::Reset => Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?),
+            Self::Stall => {
+                thread::sleep(Duration::from_secs(30));
+                Ok(())
+            }
+            Self::Drip => rest.iter().try_for_each(|byte| {
+                thread::sleep(Duration::from_millis(100));
+                stream.write_all(&[*byte])
+            }),
+        }
+    }
 }
