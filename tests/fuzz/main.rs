@@ -236,7 +236,7 @@ fn whatever_bytes_come_from_elsewhere_are_answered_and_not_fallen_over() {
                     outcome.tried,
                     outcome.kinds.len()
                 );
-                assert!(outcome.kinds.len() > 2, "{}: {:?}", target.name, outcome.kinds);
+                assert!(outcome.kinds.len() > 1, "{}: {:?}", target.name, outcome.kinds);
             });
         }
     });
