@@ -7,6 +7,7 @@
     reason = "a test may"
 )]
 
+mod compare;
 mod documents;
 mod equal;
 mod hostile;
