@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test may")]
 
 mod mutate;
+#[allow(clippy::pedantic, reason = "a test may")]
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
 //! Images of any make, unpacked: as `umoci` does it, and hostile ones.
 #![allow(
     clippy::unwrap_used,
+    clippy::pedantic,
     clippy::disallowed_methods,
     unreachable_pub,
     clippy::print_stdout,
