@@ -425,12 +425,12 @@ fn ends() -> Vec<Case> {
         ),
         raw(
             "members behind the end",
-            [archive(&[one.clone()]), archive(&[file("b", "x")])].concat(),
+            [archive(std::slice::from_ref(&one)), archive(&[file("b", "x")])].concat(),
             Refused("behind its end"),
         ),
         raw(
             "rubbish behind the end",
-            [archive(&[one.clone()]), b"x".to_vec()].concat(),
+            [archive(std::slice::from_ref(&one)), b"x".to_vec()].concat(),
             Refused("behind its end"),
         ),
         raw(
