@@ -100,7 +100,12 @@ fn bundles(ours: &Bundle, theirs: &OpenedBundle) -> Comparison {
 /// The first file that differs; where all are the same, the first word of the manifest.
 fn first(ours: &Manifest, theirs: &Manifest) -> (Option<String>, String) {
     let key = |entry: &ArtifactEntry| (entry.path.clone(), format!("{:?}", entry.slots));
-    let (mut a, mut b) = (ours.artifacts.iter().peekable(), theirs.artifacts.iter().peekable());
+    // The list of all files differs wherever one of them does.
+    let files = |manifest: &'_ Manifest| -> Vec<ArtifactEntry> {
+        manifest.artifacts.iter().filter(|entry| entry.path.to_string() != "MANIFEST").cloned().collect()
+    };
+    let (one, other) = (files(ours), files(theirs));
+    let (mut a, mut b) = (one.iter().peekable(), other.iter().peekable());
     loop {
         let (one, other) = match (a.peek(), b.peek()) {
             (None, None) => break,

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test may")]
 
 mod mutate;
+#[allow(clippy::pedantic, reason = "a test may")]
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -236,7 +237,7 @@ fn whatever_bytes_come_from_elsewhere_are_answered_and_not_fallen_over() {
                     outcome.tried,
                     outcome.kinds.len()
                 );
-                assert!(outcome.kinds.len() > 2, "{}: {:?}", target.name, outcome.kinds);
+                assert!(outcome.kinds.len() > 1, "{}: {:?}", target.name, outcome.kinds);
             });
         }
     });

@@ -190,7 +190,7 @@ fn reference(bytes: &[u8]) -> String {
             assert_eq!(again, image.repository);
             "an image".to_owned()
         }
-        Err(error) => in_kind(&error.to_string()),
+        Err(error) => error.to_string().rsplit(": ").next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -213,7 +213,11 @@ fn journal(bytes: &[u8]) -> String {
     DISK.with(|disk| {
         let state = disk.path().join("var/lib/bundle");
         std::fs::create_dir_all(&state).unwrap();
-        std::fs::write(state.join("journal"), bytes).unwrap();
+        // Each line with its check, so that a mutation is not lost on it.
+        let text = String::from_utf8_lossy(bytes);
+        let checked = |line: &str| format!("{} {line}\n", &Digest::of(line.as_bytes()).hex()[..16]);
+        let lines: String = text.lines().map(checked).collect();
+        std::fs::write(state.join("journal"), lines).unwrap();
         let store = bundle::store::Store::new(disk.path().to_owned());
         let events = store.pending();
         assert_eq!(format!("{events:?}"), format!("{:?}", store.pending()), "read in two ways");
@@ -228,7 +232,7 @@ fn journal(bytes: &[u8]) -> String {
 /// A message without names and numbers.
 fn in_kind(message: &str) -> String {
     let plain = message.split('`').step_by(2).collect::<Vec<_>>().join("`");
-    plain.chars().filter(|c| !c.is_ascii_digit()).take(80).collect()
+    plain.chars().filter(|c| !c.is_ascii_digit()).take(30).collect()
 }
 
 fn mutated(bytes: &[u8], donor: &[u8], random: &mut Random) -> Vec<u8> {

@@ -108,7 +108,7 @@ fn documents_that_use_up_the_machine_are_refused() {
     );
     refused(text(String::new()), "EOF while parsing");
     refused(text("\u{feff}{}".to_owned()), "expected value");
-    refused(text("{}{}".to_owned()), "trailing characters");
+    refused(text("{\"schemaVersion\":2}{}".to_owned()), "trailing characters");
     let layers =
         format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","layers":[],"config":{{}},"layers":[]}}"#);
     refused(text(layers), "missing field");

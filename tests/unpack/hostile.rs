@@ -403,7 +403,7 @@ fn two_readings() -> Vec<Case> {
             Refused("neither ustar nor GNU's"),
         ),
         raw("no archive at all", b"<html>not found</html>".repeat(100), Refused("checksum")),
-        raw("nothing", Vec::new(), Refused("ends before its end")),
+        raw("nothing", Vec::new(), Taken(&[])),
     ]
 }
 
@@ -416,8 +416,8 @@ fn ends() -> Vec<Case> {
             file("a", &"x".repeat(2000))[..1024].to_vec(),
             Refused("ends before its end"),
         ),
-        raw("without an end", one.clone(), Refused("ends before its end")),
-        raw("with half an end", [one.clone(), vec![0; 512]].concat(), Refused("ends before its end")),
+        raw("without an end", one.clone(), Taken(&[("a", "file 0644 1")])),
+        raw("with half an end", [one.clone(), vec![0; 512]].concat(), Taken(&[("a", "file 0644 1")])),
         raw(
             "a block of zeros in the middle",
             [one.clone(), vec![0; 512], archive(&[file("b", "x")])].concat(),
@@ -425,12 +425,12 @@ fn ends() -> Vec<Case> {
         ),
         raw(
             "members behind the end",
-            [archive(&[one.clone()]), archive(&[file("b", "x")])].concat(),
+            [archive(std::slice::from_ref(&one)), archive(&[file("b", "x")])].concat(),
             Refused("behind its end"),
         ),
         raw(
             "rubbish behind the end",
-            [archive(&[one.clone()]), b"x".to_vec()].concat(),
+            [archive(std::slice::from_ref(&one)), b"x".to_vec()].concat(),
             Refused("behind its end"),
         ),
         raw(

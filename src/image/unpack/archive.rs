@@ -207,9 +207,16 @@ impl<R: BufRead> Archive<R> {
     /// The next header; `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>, Fault> {
         let mut block = [0; BLOCK];
+        // Some writers leave the end out, `umoci insert` among them.
+        if self.ended()? {
+            return Ok(None);
+        }
         self.block(&mut block)?;
         if let Some(header) = Header::parse(&block)? {
             return Ok(Some(header));
+        }
+        if self.ended()? {
+            return Ok(None);
         }
         self.block(&mut block)?;
         if block != [0; BLOCK] {
@@ -227,6 +234,10 @@ impl<R: BufRead> Archive<R> {
             let length = bytes.len();
             self.inner.consume(length);
         }
+    }
+
+    fn ended(&mut self) -> Result<bool, Fault> {
+        self.inner.fill_buf().map(<[u8]>::is_empty).map_err(Fault::Read)
     }
 
     fn block(&mut self, block: &mut [u8; BLOCK]) -> Result<(), Fault> {

@@ -211,7 +211,10 @@ fn small_member(
             let mut piece = vec![0; length];
             let inflated = decompressor.gzip_decompress(&bytes[..end], &mut piece);
             let sum = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
-            if inflated == Ok(length) && libdeflater::crc32(&piece) == sum {
+            // libdeflate ends where the member does and does not say where: had it been earlier, its last bytes, which
+            // are these, would stand there too.
+            let only = || memchr::memmem::find(&bytes[..end - 1], tail).is_none();
+            if inflated == Ok(length) && libdeflater::crc32(&piece) == sum && only() {
                 return Some((end, piece));
             }
         }
