@@ -49,7 +49,7 @@ fn newer(program: &str) -> Command {
     let tools = cache().join("tools-sid");
     if !tools.is_dir() {
         let beside = cache().join("tools-sid.new");
-        let _ = fs::remove_dir_all(&beside);
+        drop(fs::remove_dir_all(&beside));
         println!("fetching umoci and skopeo of Debian unstable into {}", tools.display());
         timed(
             Command::new("mmdebstrap")
@@ -137,14 +137,14 @@ impl Registry {
 
     /// Forgets everything that was pushed; it keeps nothing in memory but the config.
     fn forget(&self) {
-        let _ = fs::remove_dir_all(self.dir.path().join("data"));
+        drop(fs::remove_dir_all(self.dir.path().join("data")));
     }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -172,7 +172,7 @@ fn later(mut from: TcpStream, mut to: TcpStream) {
                 break;
             }
         }
-        let _ = to.shutdown(Shutdown::Write);
+        drop(to.shutdown(Shutdown::Write));
     });
     thread::spawn(move || {
         let mut buffer = vec![0; 1 << 18];
@@ -215,7 +215,7 @@ impl Project {
     }
 
     fn forget(&self, what: &str) {
-        let _ = fs::remove_dir_all(self.path().join("root/var/cache/bundle").join(what));
+        drop(fs::remove_dir_all(self.path().join("root/var/cache/bundle").join(what)));
     }
 }
 
@@ -270,7 +270,7 @@ fn main() -> ExitCode {
     timed(&mut packages.bundle(&["unpack", &image, tree.to_str().unwrap()]));
     let at = |name: &str| project.path().join(name).display().to_string();
     let theirs = |script: &dyn Fn()| {
-        let _ = fs::remove_dir_all(at("umoci"));
+        drop(fs::remove_dir_all(at("umoci")));
         timed(newer("umoci").args(["init", "--layout", &at("umoci")]));
         timed(newer("umoci").args(["new", "--image", &format!("{}:a", at("umoci"))]));
         script();
@@ -308,7 +308,7 @@ fn main() -> ExitCode {
             timed(&mut project.bundle(&["image", "p.toml", "web"]))
         },
         || {
-            let _ = fs::remove_dir_all(at("bundle"));
+            drop(fs::remove_dir_all(at("bundle")));
             timed(newer("umoci").args(["unpack", "--image", &format!("{}:a", at("umoci")), &at("bundle")]));
             fs::write(project.path().join("bundle/rootfs/etc/changed"), "x").unwrap();
             timed(newer("umoci").args(["repack", "--image", &format!("{}:b", at("umoci")), &at("bundle")]))
@@ -353,7 +353,7 @@ fn main() -> ExitCode {
     skopeo(registry.port);
     let pull = race(
         || {
-            let _ = fs::remove_dir_all(at("pulled"));
+            drop(fs::remove_dir_all(at("pulled")));
             timed(&mut project.bundle(&[
                 "unpack",
                 &format!("localhost:{}/team/app:x", registry.port),
@@ -361,8 +361,8 @@ fn main() -> ExitCode {
             ]))
         },
         || {
-            let _ = fs::remove_dir_all(at("copied"));
-            let _ = fs::remove_dir_all(at("theirs"));
+            drop(fs::remove_dir_all(at("copied")));
+            drop(fs::remove_dir_all(at("theirs")));
             let from = format!("docker://localhost:{}/team/app:x", registry.port);
             let to = format!("oci:{}:x", at("copied"));
             let words = ["copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", &from, &to];
