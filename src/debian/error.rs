@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::model::Digest;
+use crate::model::{Digest, ParsePatternError};
 
 /// Why packages could not be locked, fetched or made into layers.
 #[derive(Debug, thiserror::Error)]
@@ -165,13 +165,8 @@ pub enum DebianError {
     #[error("the lock of the packages does not fit together: {0}")]
     Lock(String),
     /// A pattern that is none.
-    #[error("`{pattern}` is not a pattern: {reason}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// Why not.
-        reason: String,
-    },
+    #[error(transparent)]
+    Pattern(#[from] ParsePatternError),
     /// Users or groups that contradict each other.
     #[error("{0}")]
     Users(String),

@@ -2,16 +2,12 @@
 //! `/usr`, and no file of one package overwritten by another's unless one of them says so.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::DebianError;
 use super::control::Relation;
 use super::package::{self, Package};
 use crate::image::{Content, Entry, EntryPath, Kind};
+use crate::model::{ParsePatternError, Pattern};
 
 /// Directories that are links into `/usr` (<https://wiki.debian.org/UsrMerge>), and what lies in them with it.
 const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
@@ -47,36 +43,24 @@ pub(crate) struct Tree {
 
 /// Which paths an image is not to have: the last pattern that fits decides, and one with `!` in front keeps.
 #[derive(Debug, Default)]
-pub(crate) struct Exclude {
-    patterns: GlobSet,
-    keep: Vec<bool>,
-}
+pub(crate) struct Exclude(Vec<(bool, Pattern)>);
 
 impl Exclude {
     pub(crate) fn new(patterns: &[String]) -> Result<Self, DebianError> {
-        let fault = |pattern: &str, error: globset::Error| DebianError::Pattern {
-            pattern: pattern.to_owned(),
-            reason: error.kind().to_string(),
+        let read = |text: &String| {
+            let kept = text.strip_prefix('!');
+            Ok((kept.is_some(), kept.unwrap_or(text).parse()?))
         };
-        let mut set = GlobSetBuilder::new();
-        let mut keep = Vec::new();
-        for pattern in patterns {
-            let (kept, glob) = match pattern.strip_prefix('!') {
-                Some(glob) => (true, glob),
-                None => (false, pattern.as_str()),
-            };
-            let glob = glob.trim_start_matches('/');
-            let glob = GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).build();
-            set.add(glob.map_err(|error| fault(pattern, error))?);
-            keep.push(kept);
-        }
-        let patterns = set.build().map_err(|error| fault("exclude", error))?;
-        Ok(Self { patterns, keep })
+        patterns
+            .iter()
+            .map(read)
+            .collect::<Result<_, ParsePatternError>>()
+            .map(Self)
+            .map_err(DebianError::Pattern)
     }
 
     fn drops(&self, path: &EntryPath) -> bool {
-        let matches = self.patterns.matches(Path::new(OsStr::from_bytes(path.as_bytes())));
-        matches.into_iter().max().is_some_and(|last| !self.keep[last])
+        self.0.iter().rfind(|(_, pattern)| pattern.fits(path.as_bytes())).is_some_and(|(keep, _)| !keep)
     }
 }
 

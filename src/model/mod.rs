@@ -8,6 +8,7 @@ pub mod json;
 pub mod mode;
 pub mod name;
 pub mod path;
+pub mod pattern;
 pub mod slot;
 pub mod store_path;
 pub mod template;
@@ -24,6 +25,7 @@ pub use name::{
     ImageName, NetworkName, ParseNameError, ProfileName, RouteName, SecretName, ServiceName, UnitName,
 };
 pub use path::{ParsePathError, TreePath};
+pub use pattern::{ParsePatternError, Pattern};
 pub use slot::Slot;
 pub use store_path::StorePath;
 pub use template::{ParseTemplateError, Template};

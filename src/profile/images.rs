@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
+use crate::model::Pattern;
 use crate::spec::{Base, Copy, ImageDirectory, ImageLink, ImageRecipe, ImageUser, ModeRule, Owner};
 
 use super::diagnostics::Diagnostics;
@@ -53,7 +54,7 @@ pub(crate) fn read(
             is_package,
             "is not the name of a Debian package",
         ),
-        exclude: texts(&mut fields, "exclude"),
+        exclude: exclude(&mut fields),
         layers: items(&mut fields, "layers", &what, copy),
         users: items(&mut fields, "users", &what, user),
         directories: items(&mut fields, "directories", &what, directory),
@@ -119,8 +120,8 @@ fn copy(fields: &mut Fields<'_, '_>, span: Span) -> Option<Copy> {
     let from = fields.string("from");
     let to = absolute(fields, "to");
     let copy = Copy {
-        include: texts(fields, "include"),
-        exclude: texts(fields, "exclude"),
+        include: fields.list("include").into_iter().map(Spanned::into_inner).collect(),
+        exclude: fields.list("exclude").into_iter().map(Spanned::into_inner).collect(),
         owner: match fields.string("owner") {
             Some(text) if text.get_ref() == "keep" => Owner::Keep,
             Some(text) => {
@@ -250,9 +251,17 @@ fn mode_rule(fields: &mut Fields<'_, '_>, key: &'static str) -> ModeRule {
     ModeRule::Plain
 }
 
-/// The texts of an array, as they are; none of them empty.
-fn texts(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<String> {
-    names(fields, key, |text| !text.is_empty(), "is empty")
+/// Patterns, of which one with `!` in front keeps what those before it leave out.
+fn exclude(fields: &mut Fields<'_, '_>) -> Vec<String> {
+    let mut all = Vec::new();
+    for text in fields.list::<String>("exclude") {
+        let pattern = text.get_ref();
+        match pattern.strip_prefix('!').unwrap_or(pattern).parse::<Pattern>() {
+            Ok(_) => all.push(text.into_inner()),
+            Err(error) => drop(fields.faults.error(text.span(), error.to_string())),
+        }
+    }
+    all
 }
 
 fn names(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::Digest;
+use crate::model::{Digest, Pattern};
 
 /// How an image is made. Paths in the image are absolute and clean; those of files to read are as the builder opens them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +65,10 @@ pub struct Copy {
     pub from: PathBuf,
     /// Where the content, or the file, goes; `/` for the root.
     pub to: String,
-    /// Patterns of what is copied, relative to `from`; all, if there is none.
-    pub include: Vec<String>,
-    /// Patterns of what is not.
-    pub exclude: Vec<String>,
+    /// What is copied, relative to `from`; all, if there is none.
+    pub include: Vec<Pattern>,
+    /// What is not.
+    pub exclude: Vec<Pattern>,
     /// Who owns it.
     pub owner: Owner,
     /// Modes of files.
