@@ -98,10 +98,10 @@ fn entries(
     let Some(lock) = packages.iter().find(|lock| lock.architecture == architecture) else {
         return Ok(Vec::new());
     };
-    let failed = |error: DebianError| Failure::of(Code::Refused, &error);
     let cache = debs(context)?;
     if lock.packages.iter().any(|package| !cache.has(package.digest, package.size)) {
-        let fetched = debian::fetch(lock, &Http::new().map_err(failed)?, &cache).map_err(failed)?;
+        let fetched = debian::fetch(lock, &Http::new().map_err(|error| failed(&error))?, &cache)
+            .map_err(|error| failed(&error))?;
         tell(&format!("{fetched} of {} packages fetched", lock.packages.len()));
     }
     let options = debian::Options {
@@ -110,7 +110,22 @@ fn entries(
         users: &recipe.users,
         threads: threads().get(),
     };
-    debian::layers(lock, &cache, &options).map_err(failed)
+    debian::layers(lock, &cache, &options).map_err(|error| failed(&error))
+}
+
+/// What stands in the way of packages, and what to do about it.
+pub(super) fn failed(error: &DebianError) -> Failure {
+    let failure = Failure::of(Code::Refused, error);
+    match error {
+        DebianError::Scripts(_) => failure.hint(
+            "leave the package out, or name it in the image's `accept_scripts` if what its scripts do is not missed there",
+        ),
+        DebianError::Gone { .. } => failure.hint(
+            "a mirror drops a package when a newer one comes: take today's with `bundle lock PROFILE --update IMAGE`, or name a \
+             time in `[debian]`, such as `snapshot = \"20261101T000000Z\"`, before you lock",
+        ),
+        _ => failure,
+    }
 }
 
 /// Where packages are kept.

@@ -25,6 +25,8 @@ pub(crate) struct PlacedImage {
     pub(crate) span: Span,
     /// The image that it is built on, if that is one in a registry; the lock knows its digest.
     pub(crate) base: Option<Spanned<ImageReference>>,
+    /// Nothing says what is in it.
+    pub(crate) empty: bool,
     /// The rest. Its base is `Scratch` where [`PlacedImage::base`] has to be asked.
     pub(crate) recipe: ImageRecipe,
 }
@@ -63,7 +65,8 @@ pub(crate) fn read(
         architectures: platforms(&mut fields),
     };
     fields.finish();
-    Some(PlacedImage { span, base: base.1, recipe })
+    let empty = ["base", "packages", "layers"].iter().all(|key| !table.contains_key(*key));
+    Some(PlacedImage { span, base: base.1, empty, recipe })
 }
 
 /// What an image is built on: `scratch`, `layout:DIR`, `layout:DIR:TAG`, `rootfs:FILE`, or an image of a registry.
@@ -119,24 +122,21 @@ fn copy(fields: &mut Fields<'_, '_>, span: Span) -> Option<Copy> {
     fields.require("to", Some(span), "`to = \"/app\"`");
     let from = fields.string("from");
     let to = absolute(fields, "to");
+    let owner = match fields.string("owner") {
+        Some(text) if text.get_ref() == "keep" => Some(Owner::Keep),
+        Some(text) => ids(fields, &text).map(|(uid, gid)| Owner::Fixed { uid, gid }),
+        None => Some(Owner::default()),
+    };
     let copy = Copy {
         include: fields.list("include").into_iter().map(Spanned::into_inner).collect(),
         exclude: fields.list("exclude").into_iter().map(Spanned::into_inner).collect(),
-        owner: match fields.string("owner") {
-            Some(text) if text.get_ref() == "keep" => Owner::Keep,
-            Some(text) => {
-                let (uid, gid) = ids(fields, &text)?;
-                Owner::Fixed { uid, gid }
-            }
-            None => Owner::default(),
-        },
         file_mode: mode_rule(fields, "file_mode"),
         dir_mode: mode_rule(fields, "dir_mode"),
         ..Copy::default()
     };
     let from = from?;
     let file = fields.faults.sources().at(from.span().start)?.path.clone();
-    Some(Copy { from: resolve_path(&file, from.get_ref()).into(), to: to?, ..copy })
+    Some(Copy { from: resolve_path(&file, from.get_ref()).into(), to: to?, owner: owner?, ..copy })
 }
 
 fn user(fields: &mut Fields<'_, '_>, span: Span) -> Option<ImageUser> {
@@ -339,11 +339,7 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
                     "what the base has installed is not known here: list all packages, and leave `base` out",
                 );
         }
-        let empty = recipe.packages.is_empty()
-            && recipe.layers.is_empty()
-            && recipe.base == Base::Scratch
-            && image.base.is_none();
-        if empty {
+        if image.empty {
             faults
                 .error(image.span.clone(), format!("the image `{name}` has nothing in it"))
                 .help("give it `packages`, `layers` or a `base`");

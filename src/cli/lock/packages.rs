@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::super::own_images::{debs, sources};
-use super::super::report::{Code, Failure};
+use super::super::own_images::{debs, failed, sources};
+use super::super::report::Failure;
 use super::super::{Context, tell};
-use crate::debian::{DebianError, Http, Indexes};
+use crate::debian::{Http, Indexes};
 use crate::profile::{Lock, Profile};
 
 /// Chooses packages where the lock has none or others were asked for, and where `update` says so.
@@ -17,7 +17,6 @@ pub(super) fn choose(
     lock: &mut Lock,
     changes: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let failed = |error: DebianError| Failure::of(Code::Refused, &error);
     let mut indexes: BTreeMap<String, Indexes> = BTreeMap::new();
     let mut wanted = Vec::new();
     for (name, recipe) in profile.packages() {
@@ -37,7 +36,7 @@ pub(super) fn choose(
         return Ok(());
     }
     let cache = debs(context)?;
-    let http = Http::new().map_err(failed)?;
+    let http = Http::new().map_err(|error| failed(&error))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     for (name, architecture, asked) in wanted {
         if !indexes.contains_key(architecture) {
@@ -48,11 +47,11 @@ pub(super) fn choose(
             ));
             let sources = sources(profile.debian(), architecture);
             let now = i64::try_from(now).unwrap_or(i64::MAX);
-            let found = Indexes::fetch(&sources, &http, &cache, now).map_err(failed)?;
+            let found = Indexes::fetch(&sources, &http, &cache, now).map_err(|error| failed(&error))?;
             indexes.insert(architecture.clone(), found);
         }
         let Some(found) = indexes.get(architecture) else { continue };
-        let chosen = found.choose(&asked).map_err(failed)?;
+        let chosen = found.choose(&asked).map_err(|error| failed(&error))?;
         if lock.packages(name.as_str(), architecture) != Some(&chosen) {
             let bytes: u64 = chosen.packages.iter().map(|package| package.size).sum();
             changes.push(format!("{name}/{architecture} {} packages, {bytes} bytes", chosen.packages.len()));
