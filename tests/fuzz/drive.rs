@@ -54,15 +54,17 @@ pub(crate) fn corpus(name: &str) -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// A message without names and numbers: of what stands between backticks, whatever it has of them itself, nothing is
+/// A message without names and numbers: of what stands between quotes, whatever it has of them itself, nothing is
 /// left, and of the rest only words, of which none is a digest.
 pub(crate) fn in_kind(message: &str) -> String {
-    let plain = match (message.find('`'), message.rfind('`')) {
-        (Some(first), Some(last)) if first < last => {
-            format!("{}`{}", &message[..first], &message[last + 1..])
+    let mut plain = message.to_owned();
+    for quote in ['`', '"'] {
+        if let (Some(first), Some(last)) = (plain.find(quote), plain.rfind(quote))
+            && first < last
+        {
+            plain.replace_range(first + 1..=last, "");
         }
-        _ => message.to_owned(),
-    };
+    }
     let words = plain
         .split_whitespace()
         .filter(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic() || b"`'.,:-".contains(&byte)));

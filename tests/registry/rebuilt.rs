@@ -1,5 +1,6 @@
 //! `bundle verify PROFILE --rebuild`: the profile's own images and its bundle, built again, against what the registry has.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::process::Command;
@@ -150,7 +151,7 @@ fn another_encoder_s_image_or_bundle_is_the_same_content() {
     let (other, _) = encoded(&layout, image.manifest.digest);
     assert_ne!(other, image.manifest.digest);
     let tag = format!("image-{}", other.hex()).parse().unwrap();
-    client.push_image(&layout, other, &repository, &tag, &Default::default()).unwrap();
+    client.push_image(&layout, other, &repository, &tag, &BTreeMap::default()).unwrap();
 
     // A bundle that names that image.
     let sealed = |text: &str, image: Digest, into: &str| {

@@ -34,12 +34,11 @@ fn package(name: &str) -> (String, PathBuf) {
 
 /// The golden rows, as those of `gz1.c` with the encodings that it wrote.
 fn rows(said: &str, directory: &Path) -> String {
-    let mut rows = String::new();
-    for (nth, row) in said.lines().enumerate() {
+    let row = |(nth, row): (usize, &str)| {
         let encoded = fs::read(directory.join(nth.to_string())).unwrap();
-        rows += &format!("{row}\t{}\n", Digest::of(&encoded).hex());
-    }
-    rows
+        [row, "\t", &Digest::of(&encoded).hex(), "\n"].concat()
+    };
+    said.lines().enumerate().map(row).collect()
 }
 
 #[test]
