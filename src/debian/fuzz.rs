@@ -201,12 +201,12 @@ fn release(bytes: &[u8]) -> String {
 
 #[test]
 fn whatever_a_package_has_in_it_it_is_read_or_refused() {
-    Target { name: "deb", seeds: Vec::new, words: DEB, run: package, least: 20 }.drive();
+    Target { name: "deb", seeds: Vec::new, words: DEB, run: package, least: 12 }.drive();
 }
 
 #[test]
 fn whatever_an_index_has_in_it_packages_are_chosen_or_it_is_said_why_not() {
-    Target { name: "packages", seeds: with_base, words: FIELDS, run: packages, least: 10 }.drive();
+    Target { name: "packages", seeds: with_base, words: FIELDS, run: packages, least: 6 }.drive();
 }
 
 #[test]

@@ -71,18 +71,18 @@ const LOCK: &[&str] = &[
 
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "archive", seeds: archives, words: TAR, run: bundle_archive, least: 10 },
-    Target { name: "tar", seeds: tars, words: TAR, run: tar, least: 15 },
-    Target { name: "gzip", seeds: gzips, words: &[], run: gzip, least: 5 },
+    Target { name: "tar", seeds: tars, words: TAR, run: tar, least: 10 },
+    Target { name: "gzip", seeds: gzips, words: &[], run: gzip, least: 3 },
     Target { name: "manifest", seeds: manifests, words: JSON, run: manifest, least: 20 },
     Target { name: "journal", seeds: Vec::new, words: JOURNAL, run: journal, least: 4 },
-    Target { name: "reference", seeds: Vec::new, words: REFERENCE, run: reference, least: 5 },
+    Target { name: "reference", seeds: Vec::new, words: REFERENCE, run: reference, least: 4 },
     Target { name: "lock", seeds: Vec::new, words: LOCK, run: lock, least: 20 },
     Target {
         name: "unpack",
         seeds: super::unpacked::seeds,
         words: super::unpacked::WORDS,
         run: super::unpacked::run,
-        least: 15,
+        least: 6,
     },
 ];
 

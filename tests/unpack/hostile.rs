@@ -131,7 +131,7 @@ fn escapes() -> Vec<Case> {
             "an absolute link below is one within the image",
             &[directory("etc"), symlink("a", "/etc")],
             &[file("a/file", "x")],
-            Taken(&[("etc/file", "file 0644 1")]),
+            Taken(&[("a", "link /etc"), ("etc", "directory 0755"), ("etc/file", "file 0644 1")]),
         ),
         two(
             "links below that lead to each other",
