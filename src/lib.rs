@@ -17,6 +17,8 @@ pub mod artifacts;
 pub mod bundle;
 pub mod cli;
 pub mod debian;
+#[cfg(test)]
+mod fuzz;
 pub mod host;
 pub mod image;
 pub mod model;

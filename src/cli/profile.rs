@@ -11,7 +11,7 @@ use super::report::{Code, Failure};
 use super::{Context, tell};
 use crate::artifacts::{KINDS, Tree};
 use crate::bundle::{Bundle, seal};
-use crate::model::ImageName;
+use crate::model::{Digest, ImageName};
 use crate::profile::{Diagnostics, Resolved, Sources, check, load};
 
 /// A profile on the command line.
@@ -56,6 +56,21 @@ impl ProfileArgument {
         }
         let (tree, bundle) = render(&mut resolved)?;
         Ok(Sealed { resolved, tree, bundle, images })
+    }
+
+    /// The bundle that the profile would have with these digests for some of its own images.
+    pub(super) fn seal_with(
+        &self,
+        sealed: &Sealed,
+        digests: &BTreeMap<ImageName, Digest>,
+    ) -> Result<Bundle, Failure> {
+        let mut sources = self.sources();
+        for (name, own) in &sealed.images {
+            sources.set_built(name.clone(), digests.get(name).copied().unwrap_or(own.built.root.digest));
+        }
+        let mut resolved =
+            check(&sources, KINDS).map_err(|faults| Failure::diagnostics(faults.render(false)))?;
+        Ok(render(&mut resolved)?.1)
     }
 
     /// Everything that can be said of a profile without building its images, and how many files it has.

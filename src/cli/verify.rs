@@ -1,5 +1,9 @@
 //! `bundle verify`
 
+mod rebuilt;
+
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
@@ -10,7 +14,7 @@ use super::{Context, print};
 use crate::bundle::{ArtifactEntry, Bundle, Layout, Manifest, OpenedBundle};
 use crate::image::compare::{self, Comparison, Side};
 use crate::image::unpack;
-use crate::model::json as canonical;
+use crate::model::{ImageName, json as canonical};
 use crate::registry::{Ref, Repository};
 
 #[derive(Debug, Args)]
@@ -43,11 +47,12 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
         return Err(Failure::new(Code::Input, "only images of layouts are compared with each other")
             .hint("name both as `oci:PATH:TAG`; a bundle is compared with its profile: `--rebuild`"));
     }
-    let (reference, rebuilt) = if arguments.what.contains(':') {
+    let (reference, again) = if arguments.what.contains(':') {
         (arguments.what.parse::<Ref>().map_err(|error| Failure::of(Code::Input, &error))?, None)
     } else {
-        let (reference, bundle) = pushed(context, arguments)?;
-        (reference, Some(bundle))
+        let profile = ProfileArgument { profile: arguments.what.clone() };
+        let sealed = profile.seal(context, &arguments.reach)?;
+        (pushed(arguments, &sealed)?, Some((profile, sealed)))
     };
     let directory = tempfile::tempdir().map_err(|error| {
         Failure::new(Code::Refused, format!("no temporary directory for the bundle: {error}"))
@@ -61,28 +66,61 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
         print(context, json, || format!("every digest is right: {}", opened.digest()));
         return Ok(Code::Done);
     }
-    let bundle = if let Some(bundle) = rebuilt {
-        bundle
+    let (profile, sealed) = if let Some(again) = again {
+        again
     } else {
         let profile = arguments.profile.clone();
-        let profile = profile.unwrap_or_else(|| opened.manifest().profile.to_string());
-        ProfileArgument { profile }.seal(context, &arguments.reach)?.bundle
+        let profile =
+            ProfileArgument { profile: profile.unwrap_or_else(|| opened.manifest().profile.to_string()) };
+        let sealed = profile.seal(context, &arguments.reach)?;
+        (profile, sealed)
     };
-    Ok(say(context, &bundles(&bundle, &opened)))
+    against(context, &profile, &sealed, &opened, &arguments.reach)
 }
 
-/// The bundle of a profile, built, and where its registry has it.
-fn pushed(context: &Context<'_>, arguments: &Arguments) -> Result<(Ref, Bundle), Failure> {
-    let Sealed { resolved, bundle, .. } =
-        ProfileArgument { profile: arguments.what.clone() }.seal(context, &arguments.reach)?;
+/// Where the registry of a profile has its bundle.
+fn pushed(arguments: &Arguments, sealed: &Sealed) -> Result<Ref, Failure> {
+    let spec = &sealed.resolved.spec;
     let named = arguments.repository.as_ref().map(ToString::to_string);
-    let registry = resolved.spec.registry.as_ref().map(|registry| registry.repository.clone());
+    let registry = spec.registry.as_ref().map(|registry| registry.repository.clone());
     let repository = named.or(registry).ok_or_else(|| {
         Failure::new(Code::Input, "the profile does not say where its bundle is")
             .hint("name it: `--repository REPOSITORY`")
     })?;
-    let reference = format!("{repository}:{}", resolved.spec.name);
-    Ok((reference.parse().map_err(|error| Failure::of(Code::Input, &error))?, bundle))
+    format!("{repository}:{}", spec.name).parse().map_err(|error| Failure::of(Code::Input, &error))
+}
+
+/// Compares what was built again with what is there: first the profile's own images, then the bundle that names them.
+fn against(
+    context: &Context<'_>,
+    profile: &ProfileArgument,
+    sealed: &Sealed,
+    theirs: &OpenedBundle,
+    reach: &Reach,
+) -> Result<Code, Failure> {
+    let mut encoded = BTreeMap::new();
+    for (name, own) in &sealed.images {
+        let Some(pin) = rebuilt::pinned(sealed, theirs.manifest(), name) else { continue };
+        let found = rebuilt::compare(context, sealed, own, pin, reach)
+            .map_err(|failure| failure.within(format!("the image `{name}` cannot be compared")))?;
+        match found {
+            Comparison::Identical => {}
+            Comparison::Encoding => drop(encoded.insert(name.clone(), pin.digest)),
+            Comparison::Content(_) => return Ok(say(context, Some(name), &found)),
+        }
+    }
+    if encoded.is_empty() {
+        return Ok(say(context, None, &bundles(&sealed.bundle, theirs)));
+    }
+    // The bundle names its images by digest: with those that are there, is it the same?
+    let name = encoded.keys().next().cloned();
+    let again = profile.seal_with(sealed, &encoded)?;
+    match bundles(&again, theirs) {
+        Comparison::Identical | Comparison::Encoding => {
+            Ok(say(context, name.as_ref(), &Comparison::Encoding))
+        }
+        other @ Comparison::Content(_) => Ok(say(context, None, &other)),
+    }
 }
 
 /// What a rebuilt bundle is to the one that is there.
@@ -186,24 +224,26 @@ fn images(context: &Context<'_>, arguments: &Arguments, path: &str, tag: &str) -
     let (other_layout, other_files) = open(&path, &tag)?;
     let other = Side { layout: &other_layout, image: &other_files };
     compare::verify(other).map_err(|error| refused(&error))?;
-    Ok(say(context, &compare::compare(side, other).map_err(|error| refused(&error))?))
+    Ok(say(context, None, &compare::compare(side, other).map_err(|error| refused(&error))?))
 }
 
-fn say(context: &Context<'_>, comparison: &Comparison) -> Code {
+/// Says what came of a comparison, of an image of the profile's own or of all else.
+fn say(context: &Context<'_>, image: Option<&ImageName>, comparison: &Comparison) -> Code {
+    let of = image.map_or(String::new(), |name| format!("the image `{name}`: "));
     let (code, word, text) = match comparison {
         Comparison::Identical => (Code::Done, "identical", "identical, byte for byte".to_owned()),
         Comparison::Encoding => {
-            let text = "the same content, compressed by another encoder".to_owned();
+            let text = format!("{of}the same content, compressed by another encoder");
             (Code::OtherEncoding, "encoding", text)
         }
         Comparison::Content(difference) => {
-            (Code::OtherContent, "content", format!("other content: {difference}"))
+            (Code::OtherContent, "content", format!("{of}other content: {difference}"))
         }
     };
     let difference = match comparison {
         Comparison::Content(difference) => json!({ "path": difference.path, "what": difference.what }),
         _ => serde_json::Value::Null,
     };
-    print(context, json!({ "comparison": word, "difference": difference }), || text);
+    print(context, json!({ "comparison": word, "image": image, "difference": difference }), || text);
     code
 }

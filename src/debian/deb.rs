@@ -103,7 +103,7 @@ fn decode_one(pin: &PackagePin, cache: &Cache) -> Result<(), DebianError> {
 }
 
 /// Decodes an open package file into two tars.
-fn unpack(file: File, name: &str, cache: &Cache, to: &Decoded) -> Result<(), DebianError> {
+pub(super) fn unpack(file: File, name: &str, cache: &Cache, to: &Decoded) -> Result<(), DebianError> {
     let fault = |reason: String| DebianError::package(name, reason);
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut magic = [0; 8];

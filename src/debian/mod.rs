@@ -8,6 +8,8 @@ mod control;
 mod deb;
 mod error;
 mod fetch;
+#[cfg(test)]
+mod fuzz;
 mod grouping;
 mod known;
 mod leftovers;

@@ -25,7 +25,8 @@ pub(crate) struct Candidate {
 /// The packages by name.
 #[derive(Debug, Default)]
 pub(crate) struct Universe {
-    candidates: BTreeMap<String, Candidate>,
+    /// Boxed, because the tree's leaves are half empty where names come in order.
+    candidates: BTreeMap<String, Box<Candidate>>,
     /// Who provides a name, and as which version, by the provider's rank and name.
     providers: BTreeMap<String, Vec<(String, Option<String>)>>,
 }
@@ -41,7 +42,7 @@ impl Universe {
                 version::compare(&candidate.pin.version, &known.pin.version) == Ordering::Greater
             });
             if later {
-                self.candidates.insert(candidate.pin.name.clone(), candidate);
+                self.candidates.insert(candidate.pin.name.clone(), Box::new(candidate));
             }
             Ok::<_, io::Error>(())
         });
@@ -72,7 +73,7 @@ impl Universe {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Candidate> {
-        self.candidates.get(name)
+        self.candidates.get(name).map(Box::as_ref)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {

@@ -80,7 +80,12 @@ impl Transport {
 
 fn begins_at(response: &Response, byte: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    range.is_some_and(|range| range.trim().starts_with(&format!("bytes {byte}-")))
+    range.is_some_and(|range| begins(range, byte))
+}
+
+/// Whether a `Content-Range` (RFC 9110, section 14.4) begins at this byte.
+pub(super) fn begins(range: &str, byte: u64) -> bool {
+    range.trim().starts_with(&format!("bytes {byte}-"))
 }
 
 fn stopped(call: &Call<'_>, reason: String) -> RegistryError {

@@ -8,6 +8,8 @@ mod base;
 mod challenge;
 mod download;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod helpers;
 mod images;
 mod names;

@@ -76,7 +76,7 @@ fn scattered(all: Duration) -> Duration {
 }
 
 /// `Retry-After` (RFC 9110, section 10.2.3), in seconds or as a date, which is measured by the answer's own `Date`.
-fn asked(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let until = text(RETRY_AFTER)?;
     if let Ok(seconds) = until.parse() {
@@ -88,7 +88,7 @@ fn asked(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// `retry-after: 10.3ms, allowed: 2000/minute`: Go's spelling of a duration.
-fn in_words(text: &str) -> Option<Duration> {
+pub(super) fn in_words(text: &str) -> Option<Duration> {
     let lower = text.to_ascii_lowercase();
     let mut rest = lower.split_once("retry-after:")?.1.trim_start();
     let mut whole = Duration::ZERO;
@@ -113,7 +113,7 @@ fn in_words(text: &str) -> Option<Duration> {
 }
 
 /// What the registry says about its error (distribution-spec, "Error Codes"), made fit for a terminal.
-fn complaint(bytes: &[u8]) -> Option<String> {
+pub(super) fn complaint(bytes: &[u8]) -> Option<String> {
     let said: Value = serde_json::from_slice(bytes).ok()?;
     let first = said.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&said);
     let word = |key: &str| first.get(key).and_then(Value::as_str).unwrap_or_default();

@@ -231,8 +231,13 @@ fn bad_host(repository: &Repository) -> RegistryError {
 /// Where an answer sends us.
 pub(super) fn location(call: &Call<'_>, response: &Response) -> Result<Url, RegistryError> {
     let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    text.and_then(|text| response.url().join(text).ok())
+    text.and_then(|text| joined(response.url(), text))
         .ok_or_else(|| call.refused("it has no `Location` that is a URL"))
+}
+
+/// Where a `Location` (RFC 9110, section 10.2.2) leads from there.
+pub(super) fn joined(from: &Url, text: &str) -> Option<Url> {
+    from.join(text).ok()
 }
 
 /// Scheme, host and port: what a credential is good for.

@@ -1,39 +1,93 @@
 //! What is fed with bytes that come from elsewhere: one function each, which panics where a promise is broken.
-//!
-//! `drive` mutates a seed corpus and keeps what makes a target answer in a way that it has not answered before.
 
-use std::collections::BTreeSet;
 use std::io::{BufReader, Cursor};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
 
 use bundle::bundle::image::Document;
 use bundle::bundle::oci::OciManifest;
 use bundle::bundle::{archive, gz1};
 use bundle::image::unpack::archive::{Archive, What};
 use bundle::image::unpack::stream::{self, Bounds, Encoding};
-use bundle::model::Digest;
+use bundle::model::{Digest, Mode, StorePath};
+use bundle::profile::{Lock, Sources};
 
-use super::mutate::Random;
+use super::drive::{Target, in_kind, kind_of};
 
-/// A parser of foreign bytes. It says in kind what it made of them.
-pub(crate) struct Target {
-    pub(crate) name: &'static str,
-    seeds: fn() -> Vec<Vec<u8>>,
-    run: fn(&[u8]) -> String,
-}
+const TAR: &[&str] =
+    &["./", "../", "/", ".wh..wh..opq", ".wh.", "size=", "11 path=a/b\n", "SCHILY.xattr.", "ustar  "];
+const JSON: &[&str] = &[
+    "mediaType",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "config",
+    "layers",
+    "manifests",
+    "digest",
+    "size",
+    "platform",
+    "null",
+    "{}",
+    "[]",
+    "sha256:",
+    "18446744073709551615",
+    "artifactType",
+    "annotations",
+    "schemaVersion",
+    "urls",
+    "data",
+    "subject",
+];
+const JOURNAL: &[&str] = &[
+    "\"begin\"",
+    "\"intent\"",
+    "\"done\"",
+    "\"commit\"",
+    "\"rollback\"",
+    "\"settled\"",
+    "\"txn\":2",
+    "\"phase\":",
+    "null",
+];
+const REFERENCE: &[&str] =
+    &["@sha256:", ":", "oci:", "docker.io/", "localhost", "[::1]", "library/", "--", "__"];
+const LOCK: &[&str] = &[
+    "[packages.web.amd64]\n",
+    "[images]\n",
+    "[hosts]\n",
+    "[activator]\n",
+    "schema = 1\n",
+    "requested = []\n",
+    "indexes = []\n",
+    "packages = []\n",
+    "keys = []",
+    "digest = \"sha256:\"",
+    "../",
+    "%2e",
+    "http://",
+    "\"\"",
+    "{}",
+    "true",
+    "-1",
+];
 
 pub(crate) const TARGETS: &[Target] = &[
-    Target { name: "archive", seeds: archives, run: bundle_archive },
-    Target { name: "tar", seeds: tars, run: tar },
-    Target { name: "gzip", seeds: gzips, run: gzip },
-    Target { name: "manifest", seeds: manifests, run: manifest },
-    Target { name: "journal", seeds: journals, run: journal },
-    Target { name: "reference", seeds: references, run: reference },
+    Target { name: "archive", seeds: archives, words: TAR, run: bundle_archive, least: 10 },
+    Target { name: "tar", seeds: tars, words: TAR, run: tar, least: 10 },
+    Target { name: "gzip", seeds: gzips, words: &[], run: gzip, least: 3 },
+    Target { name: "manifest", seeds: manifests, words: JSON, run: manifest, least: 20 },
+    Target { name: "journal", seeds: Vec::new, words: JOURNAL, run: journal, least: 4 },
+    Target { name: "reference", seeds: Vec::new, words: REFERENCE, run: reference, least: 4 },
+    Target { name: "lock", seeds: Vec::new, words: LOCK, run: lock, least: 20 },
+    Target {
+        name: "unpack",
+        seeds: super::unpacked::seeds,
+        words: super::unpacked::WORDS,
+        run: super::unpacked::run,
+        least: 6,
+    },
 ];
 
 /// One entry of a tar archive, with its checksum.
-fn member(name: &str, flag: u8, content: &[u8], format: [u8; 8]) -> Vec<u8> {
+pub(super) fn member(name: &str, flag: u8, content: &[u8], format: [u8; 8]) -> Vec<u8> {
     let mut head = [0; 512];
     head[..name.len()].copy_from_slice(name.as_bytes());
     head[100..108].copy_from_slice(b"0000644\0");
@@ -51,7 +105,7 @@ fn member(name: &str, flag: u8, content: &[u8], format: [u8; 8]) -> Vec<u8> {
 }
 
 /// Sets the checksum of each header that can be found, so that a mutation is not lost on it.
-fn sealed(bytes: &mut [u8]) {
+pub(super) fn sealed(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512) {
         if block[257..262] == *b"ustar" {
             block[148..156].fill(b' ');
@@ -61,10 +115,10 @@ fn sealed(bytes: &mut [u8]) {
     }
 }
 
-const USTAR: [u8; 8] = *b"ustar\x0000";
-const GNU: [u8; 8] = *b"ustar  \0";
+pub(super) const USTAR: [u8; 8] = *b"ustar\x0000";
+pub(super) const GNU: [u8; 8] = *b"ustar  \0";
 
-fn tars() -> Vec<Vec<u8>> {
+pub(super) fn tars() -> Vec<Vec<u8>> {
     let end = vec![0; 1024];
     let records = b"12 path=abc\n30 mtime=1000000000.123456789\n9 size=3\n";
     let plain = [
@@ -102,7 +156,7 @@ fn tar(bytes: &[u8]) -> String {
                 assert!(content <= bytes.len() as u64, "more content than bytes");
                 return "read".to_owned();
             }
-            Err(at) => return in_kind(&at.fault.to_string()),
+            Err(at) => return kind_of(&at.fault),
         }
     }
 }
@@ -136,10 +190,23 @@ fn gzip(bytes: &[u8]) -> String {
     }
 }
 
+/// What `bundle` writes: of no files, of one, and of three in their order.
 fn archives() -> Vec<Vec<u8>> {
-    let lone =
-        member("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/f", b'0', b"content", USTAR);
-    vec![[lone, vec![0; 1024]].concat(), vec![0; 1024]]
+    let names = ["web.service", "run.sh", "a-name-that-is-long-but-allowed"];
+    let mut files: Vec<_> = (names.iter().enumerate())
+        .map(|(nth, name)| {
+            let mode = if nth == 1 { Mode::Run } else { Mode::Read };
+            let bytes = vec![b'x'; 511 * nth];
+            (StorePath::of(name, mode, Digest::of(&bytes)), mode, bytes)
+        })
+        .collect();
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    (0..=3)
+        .map(|end| {
+            archive::write(files[..end].iter().map(|(path, mode, bytes)| (path, *mode, bytes.as_slice())))
+                .unwrap()
+        })
+        .collect()
 }
 
 fn bundle_archive(bytes: &[u8]) -> String {
@@ -149,7 +216,7 @@ fn bundle_archive(bytes: &[u8]) -> String {
         std::io::copy(content, &mut std::io::sink()).unwrap_or_default();
         Ok::<(), bundle::bundle::UnpackError>(())
     });
-    read.map_or_else(|error| in_kind(&error.to_string()), |()| "read".to_owned())
+    read.map_or_else(|error| kind_of(&error), |()| "read".to_owned())
 }
 
 fn manifests() -> Vec<Vec<u8>> {
@@ -165,20 +232,9 @@ fn manifests() -> Vec<Vec<u8>> {
 
 fn manifest(bytes: &[u8]) -> String {
     let image = Document::parse(bytes).map_or_else(|error| in_kind(&error.reason), |_| "an image".to_owned());
-    let bundle =
-        OciManifest::parse(bytes).map_or_else(|error| in_kind(&error.to_string()), |_| "a bundle".to_owned());
+    let bundle = OciManifest::parse(bytes).map_or_else(|error| kind_of(&error), |_| "a bundle".to_owned());
     assert!(!(image == "an image" && bundle == "a bundle"), "two things at once");
     format!("{image}; {bundle}")
-}
-
-fn references() -> Vec<Vec<u8>> {
-    let digest = Digest::of(b"x");
-    vec![
-        b"registry.example.com:5000/team/app:v1".to_vec(),
-        format!("[::1]:5000/app@{digest}").into_bytes(),
-        b"oci:/tmp/layout".to_vec(),
-        b"postgres".to_vec(),
-    ]
 }
 
 /// What was read means the same when it is written and read again.
@@ -192,17 +248,6 @@ fn reference(bytes: &[u8]) -> String {
         }
         Err(error) => error.to_string().rsplit(": ").next().unwrap_or_default().to_owned(),
     }
-}
-
-fn journals() -> Vec<Vec<u8>> {
-    vec![
-        br#"{"txn":1,"event":"begin","from":{"generation":0,"slot":"blue"},"to":{"generation":1,"slot":"green"},"data":true}
-{"txn":1,"event":"intent","phase":"data"}
-{"txn":1,"event":"commit"}
-"#
-        .to_vec(),
-        b"{\"txn\":1,\"event\":\"settled\",\"committed\":true}\n".to_vec(),
-    ]
 }
 
 /// A machine whose journal has these bytes says so or goes on from there; it does not fall over.
@@ -222,85 +267,40 @@ fn journal(bytes: &[u8]) -> String {
         let events = store.pending();
         assert_eq!(format!("{events:?}"), format!("{:?}", store.pending()), "read in two ways");
         match events {
-            Ok(Some(_)) => "pending".to_owned(),
+            Ok(Some(pending)) => {
+                let said = format!("{pending:?}");
+                let words = [
+                    "Some(Data",
+                    "Some(Slot",
+                    "Some(Arm",
+                    "Some(Flip",
+                    "Some(Trial",
+                    "committed: true",
+                    "reason: Some",
+                ];
+                words.iter().filter(|word| said.contains(**word)).copied().collect::<Vec<_>>().join(" ")
+            }
             Ok(None) => "nothing".to_owned(),
-            Err(error) => in_kind(&error.to_string()),
+            Err(error) => kind_of(&error),
         }
     })
 }
 
-/// A message without names and numbers.
-fn in_kind(message: &str) -> String {
-    let plain = message.split('`').step_by(2).collect::<Vec<_>>().join("`");
-    plain.chars().filter(|c| !c.is_ascii_digit()).take(30).collect()
-}
-
-fn mutated(bytes: &[u8], donor: &[u8], random: &mut Random) -> Vec<u8> {
-    const ODD: &[&[u8]] = &[
-        b"\0", b"\xff", b"/", b"..", b".", b"7777777", b"-1", b"\"", b"{", b"[", b"\n", b" ", b"=", b".wh.",
-    ];
-    let mut bytes = bytes.to_vec();
-    for _ in 0..=random.below(5) {
-        let at = random.below(bytes.len() + 1);
-        let length = random.below(40).min(bytes.len() - at.min(bytes.len()));
-        match random.below(7) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = u8::try_from(random.below(256)).unwrap_or_default(),
-            2 => drop(bytes.drain(at..at + length)),
-            3 => {
-                let piece = bytes[at..at + length].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            // Where tar keeps its fields, aligned.
-            4 if bytes.len() >= 512 => {
-                let field = [0, 100, 108, 124, 136, 156, 157, 257, 345][random.below(9)];
-                let at = random.below(bytes.len() / 512) * 512 + field;
-                let odd = ODD[random.below(ODD.len())];
-                bytes[at..at + odd.len()].copy_from_slice(odd);
-            }
-            5 if !donor.is_empty() => {
-                let from = random.below(donor.len());
-                let to = (from + 1 + random.below(600)).min(donor.len());
-                bytes.splice(at..at, donor[from..to].iter().copied());
-            }
-            _ => {
-                let odd = ODD[random.below(ODD.len())];
-                bytes.splice(at..at, odd.iter().copied());
-            }
-        }
-        bytes.truncate(64 << 10);
+/// A lock is read, or everything that is wrong with it is said; what was read is written again as the same.
+fn lock(bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else { return "no text".to_owned() };
+    let read = |text: &str| {
+        let mut sources = Sources::new("profiles/p.toml");
+        sources.add("profiles/bundle.lock", text);
+        Lock::parse(&sources)
+    };
+    let lock = read(text);
+    if let Some(first) = lock.faults().iter().next() {
+        return in_kind(first.message());
     }
-    bytes
-}
-
-/// What came of a hunt.
-pub(crate) struct Outcome {
-    pub(crate) tried: usize,
-    pub(crate) kinds: BTreeSet<String>,
-}
-
-impl Target {
-    pub(crate) fn hunt(&self, seed: u64, time: Duration) -> Outcome {
-        let until = Instant::now() + time;
-        let mut random = Random::new(seed);
-        let mut corpus = (self.seeds)();
-        let started = corpus.len();
-        let mut outcome = Outcome { tried: 0, kinds: BTreeSet::new() };
-        while Instant::now() < until || outcome.tried < 2 * started {
-            let input = if outcome.tried < started {
-                corpus[outcome.tried].clone()
-            } else {
-                let (nth, other) = (random.below(corpus.len()), random.below(corpus.len()));
-                mutated(&corpus[nth], &corpus[other], &mut random)
-            };
-            outcome.tried += 1;
-            let said = catch_unwind(AssertUnwindSafe(|| (self.run)(&input))).unwrap_or_else(|_| {
-                panic!("`{}` with seed {seed}, input {}: {}", self.name, outcome.tried, input.escape_ascii())
-            });
-            if outcome.kinds.insert(said) && corpus.len() < 1000 {
-                corpus.push(input);
-            }
-        }
-        outcome
-    }
+    let written = lock.write();
+    let again = read(&written);
+    assert!(again.faults().iter().next().is_none(), "its own text is refused:\n{written}");
+    assert_eq!(again.write(), written, "written in two ways");
+    "read".to_owned()
 }

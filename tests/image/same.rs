@@ -136,3 +136,41 @@ fn a_bundle_names_the_image_that_it_runs() {
     let judged = project.run(&["check", "p.toml"]);
     assert!(judged.status.success());
 }
+
+/// Files need not give as much as is asked of them; pipes and networks under them seldom do.
+#[test]
+fn how_much_each_read_gives_does_not_show() {
+    let shim = TempDir::new().unwrap();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/image/short_reads.c");
+    shell(shim.path(), &format!("gcc -shared -fPIC -O1 -o short.so {source}"));
+    let bases = ["", "base = \"rootfs:base.tar\"\n", "base = \"rootfs:base.tar.gz\"\n"];
+    for base in bases {
+        let project = || {
+            let project = Project::new(&format!("{base}{RECIPE}"));
+            tree(project.path(), false);
+            shell(
+                project.path(),
+                "cd tree && tar --sort=name --mtime=@0 --owner=0 --group=0 --format=ustar -cf ../base.tar . && cd .. && gzip -nk base.tar",
+            );
+            project
+        };
+        let (digest, _) = project().build();
+        for seed in 1..=3 {
+            let output = project()
+                .command()
+                .args(["image", "p.toml", "web"])
+                .env("LD_PRELOAD", shim.path().join("short.so"))
+                .env("SHORT_READS", seed.to_string())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout).trim(),
+                digest,
+                "seed {seed}, {base:?}: {said}"
+            );
+            let count = said.rsplit_once("short reads: ").map(|(_, count)| count.trim().parse::<u64>());
+            assert!(matches!(count, Some(Ok(300..))), "the reads were not cut: {said}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod faults;
 mod hostile;
 mod images;
 mod real;
+mod rebuilt;
 mod transfers;
 
 #[path = "../support/hostile.rs"]

@@ -2,6 +2,7 @@
 //! time zone, locale, clock, environment and number of processors; and today as on the day `golden.tsv` was written.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests may")]
 
+mod encoder;
 mod environments;
 
 use std::collections::BTreeMap;

@@ -35,6 +35,51 @@ fn compare(layout: &Path, dir: &Path) {
     assert_eq!(theirs.len(), mine.len());
 }
 
+#[test]
+fn links_of_the_layers_below_lead_where_umoci_goes_through_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("layout");
+    let below = [
+        directory("usr"),
+        directory("usr/lib"),
+        file("usr/lib/old", "old"),
+        file("usr/lib/kept", "kept"),
+        directory("run"),
+        file("run/gone", "gone"),
+        directory("var"),
+        symlink("lib", "usr/lib"),
+        symlink("var/run", "/run"),
+        symlink("var/twice", "run/../lib"),
+        symlink("usr/up", "../var/run"),
+    ];
+    let above = [
+        file("lib/new", "new"),
+        file("lib/deep/er/x", "x"),
+        file("lib/kept", "replaced"),
+        file("lib/.wh.old", ""),
+        file("var/run/.wh.gone", ""),
+        file("var/run/pid", "1"),
+        file("usr/up/second", "2"),
+        hard_link("lib/again", "lib/new"),
+        symlink("var/run/link", "../lib"),
+        directory("var/run/locked"),
+        file("var/twice/three", "3"),
+        // Given again, because umoci leaves them the time at which it wrote into them.
+        directory("usr/lib/deep/er"),
+        directory("usr/lib/deep"),
+        directory("usr/lib"),
+        directory("run"),
+    ];
+    Image::of(&layout, &[archive(&below), archive(&above)]).write(|_| {});
+    compare(&layout, dir.path());
+    let at = |path: &str| std::fs::read_to_string(dir.path().join("mine").join(path)).unwrap();
+    assert_eq!(
+        (at("usr/lib/new"), at("usr/lib/deep/er/x"), at("run/pid")),
+        ("new".into(), "x".into(), "1".into())
+    );
+    assert!(dir.path().join("mine/lib").is_symlink() && !dir.path().join("mine/usr/lib/old").exists());
+}
+
 fn lay(dir: &Path) {
     let script = r#"
         mkdir -p usr/bin usr/lib etc var/empty deep

@@ -107,9 +107,11 @@ impl Applying {
         if above.split(|&byte| byte == b'/').any(hidden) {
             return Err(Fault::Whiteout("it stands in the middle of a path"));
         }
+        let above = &*self.follow(above)?;
         if hidden(last) {
             return self.whiteout(member, above, last);
         }
+        let path = &below_of(above, last)?;
         let again = !self.made.insert(key(path.as_bytes()));
         let parent = self.parent(above)?;
         if let What::Directory = member.what {
@@ -128,6 +130,12 @@ impl Applying {
             What::HardLink(to) => self.hard_link(to, path, &parent, last),
             What::Directory => Ok(()),
         }
+    }
+
+    /// Where the directory of a member is: links of the layers below lead there, as in a merged `/usr`.
+    fn follow(&mut self, above: &[u8]) -> Result<Vec<u8>, Fault> {
+        let made = &self.made;
+        self.tree.follow(above, &|path| made.contains(&key(path)))
     }
 
     /// The directory of a member. Those that no layer has are root's.
@@ -282,6 +290,7 @@ impl Applying {
         last: &[u8],
     ) -> Result<(), Fault> {
         let (above, first) = split(to.as_bytes());
+        let above = &*self.follow(above)?;
         let shown = || to.as_bytes().escape_ascii().to_string();
         let there = self.tree.directory(above)?.ok_or_else(|| Fault::Nothing(shown()))?;
         match tree::kind(&there, first).map_err(Fault::io("look at the target of"))? {
@@ -355,8 +364,7 @@ impl Applying {
         if name.is_empty() || name == b"." || name == b".." || name.starts_with(WHITEOUT) {
             return Err(Fault::Whiteout("it hides nothing that has a name"));
         }
-        let hidden = if above.is_empty() { name.to_vec() } else { [above, b"/".as_slice(), name].concat() };
-        let path = EntryPath::new(hidden).map_err(|_| Fault::Name { field: "name" })?;
+        let path = below_of(above, name)?;
         if self.tree.remove(&path, &stays)? {
             self.forget(path.as_bytes());
             return Ok(());
@@ -381,6 +389,12 @@ impl Applying {
         }
         Ok(())
     }
+}
+
+/// The path of a name in the directory `above`, which is empty for the root.
+fn below_of(above: &[u8], name: &[u8]) -> Result<EntryPath, Fault> {
+    let path = if above.is_empty() { name.to_vec() } else { [above, name].join(&b'/') };
+    EntryPath::new(path).map_err(|_| Fault::Name { field: "name" })
 }
 
 /// Whether `path` lies below the directory `above`, which is empty for the root.

@@ -1,5 +1,6 @@
 //! The directory that an image becomes: everything in it is reached from its own descriptor, downwards, and never
-//! through a symbolic link (openat2(2)), so that nothing in an image can name anything outside.
+//! through a symbolic link (openat2(2)), so that nothing in an image can name anything outside. Where a link leads is
+//! worked out first, as a path without links.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,10 +13,16 @@ use rustix::io::Errno;
 use super::error::Fault;
 use crate::image::entry::EntryPath;
 
+/// How many links one path may go through.
+const MAX_LINKS: u32 = 16;
+/// How many names may be looked at for links in all of an image.
+const MAX_STEPS: u64 = 10_000_000;
+
 /// A directory and all below it.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: Rc<OwnedFd>,
+    steps: u64,
     /// The directory that was last asked for: archives go through one after the other.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
 }
@@ -48,7 +55,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 impl Tree {
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root: Rc::new(root), last: None }
+        Self { root: Rc::new(root), steps: 0, last: None }
     }
 
     /// The directory at `path`, empty for the root; `None` if there is nothing.
@@ -72,6 +79,72 @@ impl Tree {
             Err(errno @ (Errno::LOOP | Errno::NOTDIR | Errno::XDEV)) => Err(self.obstacle(path, errno)),
             Err(errno) => Err(Fault::io("open the directory of")(errno)),
         }
+    }
+
+    /// The path of the directory that `path` leads to, itself without links: those of the layers below are followed,
+    /// within the root. Refused are links of the layer at hand (`ours`), and such as lead above the root or to nothing.
+    pub(super) fn follow(&mut self, path: &[u8], ours: &dyn Fn(&[u8]) -> bool) -> Result<Vec<u8>, Fault> {
+        match self.directory(path) {
+            Err(Fault::Through(_)) => self.walk(Vec::new(), path, &mut MAX_LINKS.clone(), ours),
+            Err(fault) => Err(fault),
+            Ok(_) => Ok(path.to_vec()),
+        }
+    }
+
+    fn walk(
+        &mut self,
+        mut at: Vec<u8>,
+        path: &[u8],
+        links: &mut u32,
+        ours: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Vec<u8>, Fault> {
+        for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+            self.steps += 1;
+            if self.steps > MAX_STEPS {
+                return Err(Fault::TooMuch {
+                    what: "names of paths through symbolic links",
+                    limit: MAX_STEPS,
+                });
+            }
+            if part == b".." {
+                if at.is_empty() {
+                    return Err(Fault::Upwards);
+                }
+                at = split(&at).0.to_vec();
+                continue;
+            }
+            let above = self.directory(&at)?;
+            let here = if at.is_empty() { part.to_vec() } else { [at.as_slice(), part].join(&b'/') };
+            let link = match &above {
+                Some(above)
+                    if kind(above, part).map_err(Fault::io("look at"))? == Some(FileType::Symlink) =>
+                {
+                    above
+                }
+                // What is not there is made later, and what is no directory is found out then.
+                _ => {
+                    at = here;
+                    continue;
+                }
+            };
+            let through = || Fault::Through(here.escape_ascii().to_string());
+            if ours(&here) || *links == 0 {
+                return Err(through());
+            }
+            *links -= 1;
+            let says = rustix::fs::readlinkat(link, name(part), Vec::new()).map_err(Fault::io("read"))?;
+            let from = if says.as_bytes().starts_with(b"/") { Vec::new() } else { at };
+            at = self.walk(from, says.as_bytes(), links, ours).map_err(|fault| match fault {
+                Fault::Upwards | Fault::Below(_) => through(),
+                fault => fault,
+            })?;
+            match self.directory(&at) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(Fault::Below(_)) => return Err(through()),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(at)
     }
 
     /// Forgets what it knows of directories: one was taken away.
