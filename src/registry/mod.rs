@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod base;
+mod bundles;
 mod challenge;
 mod download;
 mod error;
@@ -27,6 +28,7 @@ use tokio::runtime::Runtime;
 
 pub use auth::Environment;
 pub use base::BaseImage;
+pub use bundles::{Asked, Pushed};
 pub use error::RegistryError;
 pub(crate) use names::Names;
 pub use pace::Patience;
@@ -35,10 +37,9 @@ pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 pub use referrers::{Attachment, Referrer};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
-use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
+use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, OciManifest, bundle_tag};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;
-use operations::How;
 use source::Source;
 use transport::Transport;
 
@@ -62,17 +63,6 @@ pub struct Registry {
     transport: Transport,
 }
 
-/// What a push did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pushed {
-    /// The OCI manifest's digest: `repository@sha256:…`.
-    pub oci_digest: Digest,
-    /// How many blobs the registry did not have yet.
-    pub blobs_sent: usize,
-    /// How many tags did not point at the manifest yet.
-    pub tags_moved: usize,
-}
-
 impl Registry {
     /// A client.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
@@ -82,42 +72,6 @@ impl Registry {
             .map_err(RegistryError::Runtime)?;
         let transport = Transport::new(options)?;
         Ok(Self { runtime, transport })
-    }
-
-    /// Pushes the bundle whose OCI manifest has this digest, and tags it `bundle-<hex>` and `tag`. The bundle is
-    /// verified first; the registry is asked what it has; config and manifest go last.
-    pub fn push_bundle(
-        &self,
-        layout: &Layout,
-        oci_digest: Digest,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Pushed, RegistryError> {
-        let opened = Verified::<OpenedBundle>::by_manifest(layout, oci_digest)?;
-        let bytes = layout.read_blob(oci_digest, MAX_MANIFEST)?;
-        let oci =
-            OciManifest::parse(&bytes).map_err(|source| VerifyError::Oci { manifest: oci_digest, source })?;
-        self.runtime.block_on(async {
-            let transport = &self.transport;
-            let mut pushed = Pushed { oci_digest, blobs_sent: 0, tags_moved: 0 };
-            if transport.head_manifest(repository, &oci_digest.to_string(), true).await?.is_none() {
-                let layer = Source::File(layout.blob_path(oci.layer().digest));
-                for (descriptor, source) in
-                    [(oci.layer(), layer), (oci.config(), Source::Bytes(opened.config().to_vec()))]
-                {
-                    let sent = transport.send_blob(repository, descriptor, &source, None).await?;
-                    pushed.blobs_sent += usize::from(sent == How::Sent);
-                }
-            }
-            for name in [bundle_tag(opened.digest()).as_str(), tag.as_str()] {
-                let head = transport.head_manifest(repository, name, true).await?;
-                if head.and_then(|head| head.digest) != Some(oci_digest) {
-                    transport.put_manifest(repository, name, MANIFEST_TYPE, &bytes).await?;
-                    pushed.tags_moved += 1;
-                }
-            }
-            Ok(pushed)
-        })
     }
 
     /// Whether the repository has the activator with this digest and size in bytes, under its tag.
