@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::Context;
+use super::progress::Shown;
 use super::report::{Code, Failure};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified};
-use crate::registry::{Environment, Options, Ref, Registry, Repository};
+use crate::registry::{Environment, Options, Progress, Ref, Registry, Repository};
 use crate::store::{Login, Store};
 
 /// How a command reaches its registry, besides what Docker and podman are told.
@@ -76,7 +78,9 @@ impl Context<'_> {
         }
         pem.extend(reach.profile_ca.iter().flat_map(|text| text.bytes()));
         let extra_ca = Some(pem).filter(|pem| !pem.is_empty());
-        Registry::new(Options { extra_ca, environment, ..Options::default() })
+        // Who reads JSON reads what else is said, too.
+        let progress = (!self.json).then(|| Arc::new(Shown::new()) as Arc<dyn Progress>);
+        Registry::new(Options { extra_ca, environment, progress, ..Options::default() })
             .map_err(|error| Failure::of(Code::Refused, &error))
     }
 

@@ -14,6 +14,7 @@ mod images;
 mod names;
 mod operations;
 mod pace;
+mod progress;
 mod push;
 pub mod reference;
 mod referrers;
@@ -23,6 +24,7 @@ mod tokens;
 mod transport;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
@@ -32,6 +34,7 @@ pub use bundles::{Asked, Pushed};
 pub use error::RegistryError;
 pub(crate) use names::Names;
 pub use pace::Patience;
+pub use progress::Progress;
 pub use push::PushedImage;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 pub use referrers::{Attachment, Referrer};
@@ -54,6 +57,8 @@ pub struct Options {
     pub environment: Environment,
     /// How long anything may take.
     pub patience: Patience,
+    /// Who hears of what moves.
+    pub progress: Option<Arc<dyn Progress>>,
 }
 
 /// A client for any number of registries. It remembers tokens while it lives, and nothing longer.
