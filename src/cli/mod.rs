@@ -9,6 +9,7 @@ mod activator;
 mod backup;
 mod boot;
 mod build;
+mod carried;
 mod certs;
 mod check;
 mod cloud_init;

@@ -61,15 +61,20 @@ impl Context<'_> {
     /// A registry client with the credentials of docker and podman, and the certificates that Docker would trust for
     /// this host (`/etc/docker/certs.d/HOST/*.crt`), and those that `reach` names.
     pub(super) fn registry(&self, host: Option<&str>, reach: &Reach) -> Result<Registry, Failure> {
+        self.registry_of(host.as_slice(), reach)
+    }
+
+    /// The same for several hosts.
+    pub(super) fn registry_of(&self, hosts: &[&str], reach: &Reach) -> Result<Registry, Failure> {
         let environment = Environment {
             registry_auth_file: variable("REGISTRY_AUTH_FILE"),
-            machine: self.machine_login(host),
+            machine: hosts.iter().find_map(|host| self.machine_login(Some(host))),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
             docker_config: variable("DOCKER_CONFIG"),
             home: variable("HOME"),
             path: std::env::var_os("PATH"),
         };
-        let mut pem = host.map(certificates).unwrap_or_default();
+        let mut pem: Vec<u8> = hosts.iter().flat_map(|host| certificates(host)).collect();
         if let Some(path) = &reach.registry_ca {
             let read = fs::read(path).map_err(|error| {
                 Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))

@@ -1,5 +1,7 @@
 //! `bundle push`
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde_json::json;
 
@@ -9,7 +11,7 @@ use super::own_images::{self, Sending};
 use super::places::Reach;
 use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
-use super::{Context, print, provenance, tell};
+use super::{Context, carried, print, provenance, tell};
 use crate::bundle::Layout;
 use crate::model::json::CanonicalJsonError;
 use crate::registry::{Asked, Pushed, Repository, Tag};
@@ -27,6 +29,12 @@ pub(super) struct Arguments {
     /// Do not write down what the bundle is made of and how it was made
     #[arg(long)]
     no_provenance: bool,
+    /// Copy the images that the bundle names along with it, so that nobody else's registry is needed
+    #[arg(long)]
+    with_images: bool,
+    /// Write it into this OCI layout instead of to a registry, for a droplet that reaches none
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["repository", "again"])]
+    layout: Option<PathBuf>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -38,16 +46,22 @@ pub(super) struct How<'a> {
     pub(super) named: Option<&'a Repository>,
     /// Whether all is asked for, although the bundle is there.
     pub(super) again: bool,
+    /// Whether the images of others are copied along.
+    pub(super) with_images: bool,
     /// Whether what it is made of is attached, and of which profile that is said.
     pub(super) provenance: Option<&'a ProfileArgument>,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let sealed = arguments.profile.seal(context, &arguments.reach)?;
+    if let Some(directory) = &arguments.layout {
+        return to_layout(context, &sealed, directory, arguments);
+    }
     let layout = keep(context, &sealed.bundle)?;
     let how = How {
         named: arguments.repository.as_ref(),
         again: arguments.again,
+        with_images: arguments.with_images,
         provenance: Some(&arguments.profile).filter(|_| !arguments.no_provenance),
     };
     let Sent { repository, pushed, with_activator } = send(context, &sealed, &layout, how, &arguments.reach)?;
@@ -59,6 +73,26 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
         "activator_sent": with_activator,
     });
     print(context, json, || format!("{repository}@{}", pushed.oci_digest));
+    Ok(Code::Done)
+}
+
+/// Writes a bundle into a directory, for `bundle switch oci:DIR`.
+fn to_layout(
+    context: &Context<'_>,
+    sealed: &Sealed,
+    directory: &Path,
+    arguments: &Arguments,
+) -> Result<Code, Failure> {
+    let registry = sealed.resolved.spec.registry.as_ref();
+    let reach = arguments.reach.of_profile(registry.and_then(|registry| registry.ca.as_ref()));
+    let images = carried::write(context, sealed, directory, arguments.with_images, &reach)?;
+    let json = json!({
+        "bundle": sealed.bundle.digest(),
+        "manifest": sealed.bundle.oci_digest(),
+        "layout": directory,
+        "images": images,
+    });
+    print(context, json, || format!("oci:{}", directory.display()));
     Ok(Code::Done)
 }
 
@@ -96,6 +130,9 @@ pub(super) fn send(
         // Images and activator first: what a tag names must be able to become current.
         let sending = Sending { registry: &registry, repository: &repository, how };
         own_images::push(context, sealed, &sending, reach)?;
+    }
+    if how.with_images {
+        carried::mirror(context, sealed, &repository, reach)?;
     }
     let with_activator = match &program {
         Program::None => false,

@@ -11,6 +11,7 @@ mod download;
 mod error;
 mod helpers;
 mod images;
+mod mirror;
 mod names;
 mod operations;
 mod pace;
