@@ -188,7 +188,7 @@ enum Program {
     /// It is in the bundle's own repository, because the bundle is.
     There,
     /// It was asked for, and if it is not there, it is here.
-    Found(Upload),
+    Found(Box<Upload>),
 }
 
 /// Finds the activator. A repository of its own is no part of the bundle's digest, so that one is asked always.
@@ -207,5 +207,5 @@ fn program(
     }
     let to = own.map_or_else(|| Ok(repository.clone()), |text| text.parse());
     let to = to.map_err(|error| Failure::of(Code::Input, &error))?;
-    activator::find(context, activator, to, reach).map(Program::Found)
+    activator::find(context, activator, to, reach).map(|upload| Program::Found(Box::new(upload)))
 }
