@@ -1,7 +1,5 @@
 //! Bundles to a registry: asked for by two tags, sent in an order that makes the second tag mean that all is there.
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-
 use super::Registry;
 use super::error::RegistryError;
 use super::operations::How;
@@ -67,7 +65,7 @@ impl Registry {
     }
 
     /// Sends the bundle whose OCI manifest has this digest, unless it is there by what was asked, and tags it
-    /// `bundle-<hex>`. It is verified first; what the registry has is not sent; the manifest goes last.
+    /// `bundle-<hex>`. It is verified first; what the registry has is not sent; config and manifest go last.
     pub fn send_bundle(
         &self,
         layout: &Layout,
@@ -87,10 +85,10 @@ impl Registry {
                 (oci.layer(), Source::File(layout.blob_path(oci.layer().digest))),
                 (oci.config(), Source::Bytes(opened.config().to_vec())),
             ];
-            let sends =
-                blobs.iter().map(|(blob, source)| transport.send_blob(repository, blob, source, None));
-            let done: Vec<How> = stream::iter(sends).buffer_unordered(blobs.len()).try_collect().await?;
-            pushed.blobs_sent = done.into_iter().filter(|how| *how == How::Sent).count();
+            for (blob, source) in &blobs {
+                let sent = transport.send_blob(repository, blob, source, None).await?;
+                pushed.blobs_sent += usize::from(sent == How::Sent);
+            }
             let name = bundle_tag(opened.digest());
             transport.put_manifest(repository, &name, MANIFEST_TYPE, &bytes).await?;
             pushed.tags_moved = 1;
