@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::side::{Side, Way};
 use super::transaction::{Activator, words};
+use crate::bundle::ImagePin;
 use crate::model::SecretName;
 use crate::store::{Store, StoreError};
 
@@ -134,10 +135,29 @@ impl Activator<'_> {
             }
         }
         for image in &manifest.images {
-            if let Err(error) = self.host.ensure_image(image) {
+            if let Err(error) = self.host.ensure_image(image)
+                && !self.found_beside(image)
+            {
                 reasons.push(Reason::Image { reference: image.reference.clone(), why: error.to_string() });
             }
         }
         Ok(reasons)
+    }
+
+    /// Gets an image that is not to be had where it was published from the machine's own registry, into which
+    /// `bundle push --with-images` copies it. By the same digest, so it is the same image.
+    fn found_beside(&mut self, image: &ImagePin) -> bool {
+        let Ok(Some(ours)) = self.store.machine_registry() else { return false };
+        let reference = format!("{}@{}", ours.repository, image.digest);
+        if reference == image.reference {
+            return false;
+        }
+        let beside = ImagePin { reference, ..image.clone() };
+        let found = self.host.ensure_image(&beside).is_ok();
+        if found {
+            let from = &ours.repository;
+            (self.tell)(&format!("`{}` is not to be had there; taken from `{from}`", image.reference));
+        }
+        found
     }
 }

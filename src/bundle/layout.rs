@@ -137,6 +137,14 @@ struct IndexDescriptor {
     rest: Map<String, Value>,
 }
 
+impl IndexEntry {
+    /// Whether it may be the bundle of the layout: images and activators that lie beside one have names that say so.
+    pub fn is_bundle(&self) -> bool {
+        let beside = |name: &String| name.starts_with("image-") || name.starts_with("activator-");
+        !self.name.as_ref().is_some_and(beside)
+    }
+}
+
 impl Layout {
     /// Makes an empty layout, or opens the one that is there.
     pub fn create(root: &Path) -> Result<Self, LayoutError> {

@@ -147,6 +147,24 @@ fn image_of(bytes: &[u8]) -> Result<ImageFiles, ParcelError> {
     }
 }
 
+/// What an image's digest leads to in a layout, if all of it is there and right.
+pub fn whole(layout: &Layout, digest: Digest) -> Result<ImageFiles, ParcelError> {
+    let bytes = layout.read_blob(digest, MAX_MANIFEST)?;
+    let files = match Document::parse(&bytes)? {
+        Document::Image(files) => files,
+        Document::Index(manifest) => image_of(&layout.read_blob(manifest.digest, MAX_MANIFEST)?)?,
+    };
+    for blob in [&files.config].into_iter().chain(&files.layers) {
+        if !layout.has_blob(blob.digest, blob.size) {
+            // Says which of the two it is: not there, or not right.
+            drop(layout.open_blob(blob.digest)?);
+            let path = layout.blob_path(blob.digest);
+            return Err(LayoutError::Size { path, digest: blob.digest, expected: blob.size }.into());
+        }
+    }
+    Ok(files)
+}
+
 /// Who takes the images of a parcel, one after the other.
 pub trait Taker {
     /// Says no to an image of so many bytes before they come.

@@ -221,7 +221,9 @@ impl Verified<OpenedBundle> {
 
     /// Opens the bundle of a layout that has one and no more.
     pub fn the_only(layout: &Layout) -> Result<Self, VerifyError> {
-        match layout.entries()?.as_slice() {
+        let mut entries = layout.entries()?;
+        entries.retain(super::IndexEntry::is_bundle);
+        match entries.as_slice() {
             [entry] => Self::by_manifest(layout, entry.manifest),
             entries => {
                 let layout = layout.root().display().to_string();

@@ -76,13 +76,7 @@ pub(super) fn find(
     let program = if there.map_err(|error| Failure::of(Code::Refused, &error))? {
         None
     } else {
-        let kept = cache(context)?.join(activator.digest.hex());
-        let candidates = [Some(kept), std::env::current_exe().ok()];
-        let fits = |path: &PathBuf| {
-            let measured = fs::File::open(path).and_then(|file| measure(file, |_| Ok(())));
-            measured.is_ok_and(|measured| measured == *activator)
-        };
-        let Some(program) = candidates.into_iter().flatten().find(fits) else {
+        let Some(program) = program(context, activator)? else {
             let message = format!(
                 "the program of the activator {} is neither in `{repository}` nor on this machine",
                 activator.digest
@@ -93,6 +87,17 @@ pub(super) fn find(
         Some(program)
     };
     Ok(Upload { repository, registry, activator: activator.clone(), program })
+}
+
+/// Where on this machine the activator's program is: in the cache, or it is this very program.
+pub(super) fn program(context: &Context<'_>, activator: &Activator) -> Result<Option<PathBuf>, Failure> {
+    let kept = cache(context)?.join(activator.digest.hex());
+    let candidates = [Some(kept), std::env::current_exe().ok()];
+    let fits = |path: &PathBuf| {
+        let measured = fs::File::open(path).and_then(|file| measure(file, |_| Ok(())));
+        measured.is_ok_and(|measured| measured == *activator)
+    };
+    Ok(candidates.into_iter().flatten().find(fits))
 }
 
 impl Upload {

@@ -9,7 +9,7 @@ use super::machine::Changing;
 use super::places::Reach;
 use super::report::{Code, Failure};
 use super::{Context, tell};
-use crate::bundle::ActivatorPin;
+use crate::bundle::{ActivatorPin, Layout};
 use crate::model::Digest;
 use crate::registry::{Ref, Repository};
 use crate::store::activator::digest_of;
@@ -49,7 +49,10 @@ pub(super) fn hand_over(
             ));
             return Ok(());
         }
-        None => fetch(context, changing, pin, from)?,
+        None => match from_layout(from.reference, pin) {
+            Some(blob) => changing.store.put_activator(&blob, pin.digest)?,
+            None => fetch(context, changing, pin, from)?,
+        },
     };
     tell(&format!("handing over to the activator {}, which the bundle names", pin.digest.short()));
     // The lock is closed with this process and taken again by the next; nothing has begun.
@@ -63,6 +66,13 @@ pub(super) struct Source<'a> {
     pub(super) reference: &'a Ref,
     pub(super) repository: Option<&'a Repository>,
     pub(super) reach: &'a Reach,
+}
+
+/// The program in the layout that the bundle came in. Its bytes are judged when they are taken.
+fn from_layout(reference: &Ref, pin: &ActivatorPin) -> Option<PathBuf> {
+    let Ref::Layout(path) = reference else { return None };
+    let layout = Layout::open(path).ok()?;
+    layout.has_file(pin.digest, pin.size).then(|| layout.blob_path(pin.digest))
 }
 
 fn fetch(

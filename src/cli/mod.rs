@@ -9,6 +9,7 @@ mod activator;
 mod backup;
 mod boot;
 mod build;
+mod carried;
 mod certs;
 mod check;
 mod cloud_init;
@@ -27,6 +28,7 @@ mod own_images;
 mod places;
 mod plan;
 mod profile;
+mod progress;
 mod provenance;
 mod pull;
 mod push;
@@ -258,6 +260,7 @@ fn print(context: &Context<'_>, json: serde_json::Value, text: impl FnOnce() -> 
 /// Says something on stderr; a reader who went away is no reason to stop.
 fn tell(line: &str) {
     use std::io::Write;
+    progress::erase();
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 

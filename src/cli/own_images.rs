@@ -5,8 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::places::Reach;
+use super::profile::Sealed;
+use super::push::{How, unwritten};
 use super::report::{Code, Failure};
-use super::{Context, tell};
+use super::{Context, provenance, tell};
 use crate::bundle::image::Document;
 use crate::bundle::oci::{MAX_CONFIG, MAX_MANIFEST};
 use crate::bundle::{Layout, Platform};
@@ -14,7 +16,7 @@ use crate::debian::{self, Cache, DebianError, Http, Sources};
 use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
-use crate::registry::{Image, Repository, Tag};
+use crate::registry::{Image, Registry, Repository, Tag};
 use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock};
 
 /// An image that was built, and where the layers are that were not.
@@ -206,32 +208,57 @@ fn of_layout(
     Ok(base)
 }
 
-/// Sends images to where their bundle will look for them.
+/// Where images are sent, and how.
+pub(super) struct Sending<'a> {
+    /// The client for the bundle's repository.
+    pub(super) registry: &'a Registry,
+    /// The bundle's repository.
+    pub(super) repository: &'a Repository,
+    /// What was asked for.
+    pub(super) how: How<'a>,
+}
+
+/// Sends the images to the profile's repository, by which the bundle names them, and attaches what they are made of.
 pub(super) fn push(
     context: &Context<'_>,
-    resolved: &Resolved,
-    images: &BTreeMap<ImageName, Own>,
+    sealed: &Sealed,
+    sending: &Sending<'_>,
     reach: &Reach,
 ) -> Result<(), Failure> {
+    let Sealed { resolved, images, .. } = sealed;
     let Some(registry) = resolved.spec.registry.as_ref().filter(|_| !images.is_empty()) else {
         return Ok(());
     };
-    let layout =
-        Layout::create(&context.layout_dir()?).map_err(|error| Failure::of(Code::Refused, &error))?;
+    let refused = |error: &dyn std::error::Error| Failure::of(Code::Refused, error);
+    let layout = Layout::create(&context.layout_dir()?).map_err(|error| refused(&error))?;
     let repository: Repository =
         registry.repository.parse().map_err(|error| Failure::of(Code::Input, &error))?;
-    let client = context.registry(Some(repository.host()), reach)?;
-    for (name, Own { built, mounts }) in images {
-        let digest = built.root.digest;
-        // A tag keeps a registry from collecting what is otherwise only named by its digest.
-        let tag: Tag =
-            format!("image-{}", digest.hex()).parse().map_err(|error| Failure::of(Code::Input, &error))?;
-        let pushed = client.push_image(&layout, digest, &repository, &tag, mounts);
-        let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
+    let other;
+    let client = if repository.host() == sending.repository.host() {
+        sending.registry
+    } else {
+        other = context.registry(Some(repository.host()), reach)?;
+        &other
+    };
+    for (name, own) in images {
+        let digest = own.built.root.digest;
+        let pushed = client.push_image(&layout, digest, &repository, &tag(digest)?, &own.mounts);
+        let pushed = pushed.map_err(|error| refused(&error))?;
         tell(&format!(
             "image {name}: {} blobs sent to {repository} ({} bytes), {} mounted",
             pushed.blobs_sent, pushed.bytes_sent, pushed.blobs_mounted
         ));
+        if let Some(profile) = sending.how.provenance.filter(|_| pushed.tag_moved || sending.how.again) {
+            let documents = provenance::of_image(profile, resolved, (name, own), &repository);
+            let documents = documents.map_err(unwritten)?;
+            documents.keep(context)?;
+            documents.attach(client, &repository)?;
+        }
     }
     Ok(())
+}
+
+/// The tag that keeps a registry from collecting an image, which otherwise only its digest names.
+pub(super) fn tag(digest: Digest) -> Result<Tag, Failure> {
+    format!("image-{}", digest.hex()).parse().map_err(|error| Failure::of(Code::Input, &error))
 }

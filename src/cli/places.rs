@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::Context;
+use super::progress::Shown;
 use super::report::{Code, Failure};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified};
-use crate::registry::{Environment, Options, Ref, Registry, Repository};
+use crate::registry::{Environment, Options, Progress, Ref, Registry, Repository};
 use crate::store::{Login, Store};
 
 /// How a command reaches its registry, besides what Docker and podman are told.
@@ -59,15 +61,20 @@ impl Context<'_> {
     /// A registry client with the credentials of docker and podman, and the certificates that Docker would trust for
     /// this host (`/etc/docker/certs.d/HOST/*.crt`), and those that `reach` names.
     pub(super) fn registry(&self, host: Option<&str>, reach: &Reach) -> Result<Registry, Failure> {
+        self.registry_of(host.as_slice(), reach)
+    }
+
+    /// The same for several hosts.
+    pub(super) fn registry_of(&self, hosts: &[&str], reach: &Reach) -> Result<Registry, Failure> {
         let environment = Environment {
             registry_auth_file: variable("REGISTRY_AUTH_FILE"),
-            machine: self.machine_login(host),
+            machine: hosts.iter().find_map(|host| self.machine_login(Some(host))),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
             docker_config: variable("DOCKER_CONFIG"),
             home: variable("HOME"),
             path: std::env::var_os("PATH"),
         };
-        let mut pem = host.map(certificates).unwrap_or_default();
+        let mut pem: Vec<u8> = hosts.iter().flat_map(|host| certificates(host)).collect();
         if let Some(path) = &reach.registry_ca {
             let read = fs::read(path).map_err(|error| {
                 Failure::new(Code::Input, format!("`{}` cannot be read: {error}", path.display()))
@@ -76,7 +83,9 @@ impl Context<'_> {
         }
         pem.extend(reach.profile_ca.iter().flat_map(|text| text.bytes()));
         let extra_ca = Some(pem).filter(|pem| !pem.is_empty());
-        Registry::new(Options { extra_ca, environment, ..Options::default() })
+        // Who reads JSON reads what else is said, too.
+        let progress = (!self.json).then(|| Arc::new(Shown::new()) as Arc<dyn Progress>);
+        Registry::new(Options { extra_ca, environment, progress, ..Options::default() })
             .map_err(|error| Failure::of(Code::Refused, &error))
     }
 

@@ -1,4 +1,5 @@
-//! What a pushed bundle is made of and how it was made, written into the builder's cache beside its layout.
+//! What a pushed bundle and its images are made of and how they were made: written into the builder's cache beside its
+//! layout, and attached to them in the registry.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,74 +7,171 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Context;
-use super::profile::ProfileArgument;
+use super::own_images::Own;
+use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
-use crate::bundle::Bundle;
-use crate::model::Digest;
 use crate::model::json::CanonicalJsonError;
+use crate::model::{Digest, ImageName};
+use crate::profile::Resolved;
 use crate::provenance::Subject;
-use crate::provenance::slsa::{self, Build};
+use crate::provenance::slsa::{self, Build, Pinned};
 use crate::provenance::spdx::{self, Part};
+use crate::registry::{Attachment, Registry, Repository};
+use crate::spec::Base;
+
+/// The annotation by which others tell statements apart before they fetch them (docs.docker.com, "Image attestation
+/// storage").
+const ABOUT: &str = "in-toto.io/predicate-type";
 
 /// The documents about one manifest.
 pub(super) struct Documents {
+    manifest: Digest,
     /// The bill of materials.
-    pub(super) sbom: Vec<u8>,
+    sbom: Vec<u8>,
     /// How it was built.
-    pub(super) statement: Vec<u8>,
+    statement: Vec<u8>,
 }
 
 /// The documents about a bundle that is in `repository`.
-pub(super) fn documents(
+pub(super) fn of_bundle(
     profile: &ProfileArgument,
-    bundle: &Bundle,
-    repository: &str,
+    sealed: &Sealed,
+    repository: &Repository,
 ) -> Result<Documents, CanonicalJsonError> {
-    let subject = Subject { name: repository.to_owned(), digest: bundle.oci_digest() };
+    let Sealed { bundle, resolved, images: own, .. } = sealed;
     let images = &bundle.manifest().images;
     let name = |reference: &str| reference.split('@').next().unwrap_or(reference).to_owned();
     let parts = images.iter().map(|image| Part::Image { name: name(&image.reference), digest: image.digest });
-    let sbom = spdx::document(&subject, parts.chain([Part::Layer(bundle.layer_digest())]).collect())?;
-    let sources = profile.sources();
-    let files: BTreeMap<_, _> =
-        sources.texts().map(|(path, text)| (path.to_owned(), Digest::of(text.as_bytes()))).collect();
-    let build = Build {
-        profile: sources.root().to_owned(),
-        lock: Some(sources.lock_path()).filter(|lock| files.contains_key(lock)),
-        files,
-        pinned: images.iter().map(|image| (image.reference.clone(), image.digest)).collect(),
-        commit: commit(Path::new(sources.root())),
-    };
-    Ok(Documents { sbom, statement: slsa::statement(&subject, &build)? })
+    let parts = parts.chain([Part::Layer(bundle.layer_digest())]).collect();
+    let mut pinned: BTreeMap<String, Pinned> =
+        images.iter().map(|image| (image.reference.clone(), image.digest.into())).collect();
+    pinned.extend(own.keys().flat_map(|name| lock(resolved, name)));
+    documents(repository, bundle.oci_digest(), parts, &Build { pinned, ..build(profile) })
 }
 
-/// Writes the documents, and says where.
-pub(super) fn keep(
-    context: &Context<'_>,
-    manifest: Digest,
-    documents: &Documents,
-) -> Result<PathBuf, Failure> {
-    let directory = context.cache()?.join("provenance");
-    let refused = |error: std::io::Error| {
-        Failure::new(Code::Refused, format!("cannot write below `{}`: {error}", directory.display()))
-    };
-    fs::create_dir_all(&directory).map_err(refused)?;
-    for (ending, bytes) in [("spdx.json", &documents.sbom), ("intoto.json", &documents.statement)] {
-        fs::write(directory.join(format!("{}.{ending}", manifest.hex())), bytes).map_err(refused)?;
+/// The documents about one of the profile's own images that is in `repository`.
+pub(super) fn of_image(
+    profile: &ProfileArgument,
+    resolved: &Resolved,
+    (name, own): (&ImageName, &Own),
+    repository: &Repository,
+) -> Result<Documents, CanonicalJsonError> {
+    let mut parts = Vec::new();
+    if let Some(Base::Image { repository, digest, .. }) = resolved.images.get(name).map(|recipe| &recipe.base)
+    {
+        parts.push(Part::Image { name: repository.clone(), digest: *digest });
     }
-    Ok(directory)
+    for platform in &own.built.platforms {
+        parts.extend(platform.base.iter().map(|layer| Part::Layer(layer.digest)));
+        parts.extend(platform.layers.iter().map(|layer| Part::Layer(layer.blob.digest)));
+    }
+    for package in resolved.packages.get(name).into_iter().flatten().flat_map(|lock| &lock.packages) {
+        parts.push(Part::Package {
+            name: package.name.clone(),
+            version: package.version.clone(),
+            architecture: package.architecture.clone(),
+            sha256: package.digest,
+        });
+    }
+    let pinned = lock(resolved, name).collect();
+    documents(repository, own.built.root.digest, parts, &Build { pinned, ..build(profile) })
 }
 
-/// The commit that the profile's project is at, and whether any file of it differs; `None` where git tracks nothing.
-fn commit(profile: &Path) -> Option<(String, bool)> {
-    let directory =
-        profile.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.arg("-C").arg(directory).args(arguments);
-        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-        output.status.success().then_some(output.stdout)
+fn documents(
+    repository: &Repository,
+    manifest: Digest,
+    parts: Vec<Part>,
+    build: &Build,
+) -> Result<Documents, CanonicalJsonError> {
+    let subject = Subject { name: repository.to_string(), digest: manifest };
+    let (sbom, statement) = (spdx::document(&subject, parts)?, slsa::statement(&subject, build)?);
+    Ok(Documents { manifest, sbom, statement })
+}
+
+/// What the lock and the recipe pin for one of the profile's own images.
+fn lock(resolved: &Resolved, name: &ImageName) -> impl Iterator<Item = (String, Pinned)> {
+    let mut pinned = Vec::new();
+    if let Some(Base::Image { repository, digest, .. }) = resolved.images.get(name).map(|recipe| &recipe.base)
+    {
+        pinned.push((format!("{repository}@{digest}"), Pinned::from(*digest)));
+    }
+    for lock in resolved.packages.get(name).into_iter().flatten() {
+        for index in &lock.indexes {
+            let suite = format!("{}/dists/{}", index.url, index.suite);
+            let signed = Pinned { digest: index.in_release, keys: index.keys.clone() };
+            pinned.push((format!("{suite}/InRelease"), signed));
+            pinned.push((format!("{suite}/{}", index.path), index.digest.into()));
+        }
+        let urls = lock.packages.iter().map(|package| Some((lock.url(package)?, package.digest.into())));
+        pinned.extend(urls.flatten());
+    }
+    pinned.into_iter()
+}
+
+/// The profile's own part, with paths as its project has them, wherever that lies and whoever asks from where.
+fn build(profile: &ProfileArgument) -> Build {
+    let sources = profile.sources();
+    let absolute = |path: &str| fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let root = absolute(sources.root());
+    let beside = root.parent().unwrap_or(Path::new("/")).to_owned();
+    let top = git(&beside, &["rev-parse", "--show-toplevel"]).map(|top| PathBuf::from(top.trim()));
+    let top = top.unwrap_or_else(|| beside.clone());
+    let inside = |path: &str| {
+        let path = absolute(path);
+        path.strip_prefix(&top).unwrap_or(&path).to_string_lossy().into_owned()
     };
-    let commit = String::from_utf8(git(&["rev-parse", "--verify", "HEAD"])?).ok()?;
-    Some((commit.trim().to_owned(), !git(&["status", "--porcelain"])?.is_empty()))
+    let files: BTreeMap<_, _> =
+        sources.texts().map(|(path, text)| (inside(path), Digest::of(text.as_bytes()))).collect();
+    Build {
+        profile: inside(sources.root()),
+        lock: Some(inside(&sources.lock_path())).filter(|lock| files.contains_key(lock)),
+        files,
+        pinned: BTreeMap::new(),
+        commit: commit(&beside),
+    }
+}
+
+impl Documents {
+    /// Writes the documents into the builder's cache.
+    pub(super) fn keep(&self, context: &Context<'_>) -> Result<(), Failure> {
+        let directory = context.cache()?.join("provenance");
+        let refused = |error: std::io::Error| {
+            Failure::new(Code::Refused, format!("cannot write below `{}`: {error}", directory.display()))
+        };
+        fs::create_dir_all(&directory).map_err(refused)?;
+        for (ending, bytes) in [("spdx.json", &self.sbom), ("intoto.json", &self.statement)] {
+            let path = directory.join(format!("{}.{ending}", self.manifest.hex()));
+            fs::write(path, bytes).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches them to their manifest, which is in `repository` by now.
+    pub(super) fn attach(&self, registry: &Registry, repository: &Repository) -> Result<(), Failure> {
+        let about = BTreeMap::from([(ABOUT.to_owned(), slsa::PREDICATE.to_owned())]);
+        for (kind, bytes, annotations) in
+            [(spdx::MEDIA_TYPE, &self.sbom, BTreeMap::new()), (slsa::MEDIA_TYPE, &self.statement, about)]
+        {
+            let attachment = Attachment { artifact_type: kind, media_type: kind, bytes, annotations };
+            registry.attach(repository, self.manifest, &attachment).map_err(|error| {
+                Failure::of(Code::Refused, &error)
+                    .within("what it is made of cannot be attached".to_owned())
+                    .hint("`--no-provenance` pushes without that")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The commit that a project is at, and whether any file of it differs; `None` where git tracks nothing.
+fn commit(directory: &Path) -> Option<(String, bool)> {
+    let commit = git(directory, &["rev-parse", "--verify", "HEAD"])?;
+    Some((commit.trim().to_owned(), !git(directory, &["status", "--porcelain"])?.is_empty()))
+}
+
+fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory).args(arguments);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).ok())?
 }

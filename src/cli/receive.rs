@@ -72,7 +72,8 @@ fn take(context: &Context<'_>, store: &Store, bundle: Digest) -> Result<Code, Fa
     let layouts = Layout::create(&receiving.bundle)
         .and_then(|into| Layout::create(&receiving.images).map(|images| (into, images)));
     let (into, images) = layouts.map_err(|error| Failure::of(Code::Refused, &error))?;
-    let mut taking = Taking { host: context.host(store), store, taken: 0 };
+    let mut host = context.host(store);
+    let mut taking = Taking { host: host.as_mut(), store, taken: 0 };
     let read = parcel::read(std::io::stdin().lock(), bundle, &into, &images, &mut taking);
     let taken = taking.taken;
     store.clear_received_images()?;
@@ -82,10 +83,12 @@ fn take(context: &Context<'_>, store: &Store, bundle: Digest) -> Result<Code, Fa
     Ok(Code::Done)
 }
 
-struct Taking<'a> {
-    host: Box<dyn Host>,
-    store: &'a Store,
-    taken: usize,
+/// Takes images into the host, as long as there is room.
+pub(super) struct Taking<'a> {
+    pub(super) host: &'a mut dyn Host,
+    pub(super) store: &'a Store,
+    /// How many it has taken.
+    pub(super) taken: usize,
 }
 
 impl Taker for Taking<'_> {

@@ -8,7 +8,7 @@ use super::hand_over::{Source, hand_over};
 use super::machine::{Changing, expect, generation, now, warn, who};
 use super::plan::{Target, aim};
 use super::report::{Code, Failure};
-use super::{Context, first_boot, print, tell};
+use super::{Context, carried, first_boot, print, tell};
 use crate::activate::prepare::{Reason, look_first};
 use crate::activate::{Plan, Refusal, Side, Way};
 use crate::bundle::Manifest;
@@ -162,6 +162,7 @@ fn to_reference(
     } else {
         refuse(reasons)?;
     }
+    carried::load(changing.host.as_mut(), &changing.store, reference, manifest)?;
     changing.store.install(&opened).map_err(|error| Failure::of(Code::Refused, &error))?;
     let record = Record {
         schema: Record::SCHEMA,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Subject;
 use crate::bundle::gz1;
@@ -14,7 +15,8 @@ use crate::model::json::{self, CanonicalJsonError};
 pub const MEDIA_TYPE: &str = "application/vnd.in-toto+json";
 /// What is known of the build, and how to do it again: `bundle build` on the profile and its lock.
 pub const BUILD_TYPE: &str = "https://bundle.dev/build/profile/v1";
-const PREDICATE: &str = "https://slsa.dev/provenance/v1";
+/// What the statement is about, as its attachment says besides.
+pub const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 const BUILDER: &str = "https://bundle.dev/builder/v1";
 
 /// What went into a build.
@@ -26,10 +28,25 @@ pub struct Build {
     pub files: BTreeMap<String, Digest>,
     /// The lock's path, if there is a lock.
     pub lock: Option<String>,
-    /// What the lock pins: an address (a package URL, an image) and its SHA-256.
-    pub pinned: BTreeMap<String, Digest>,
+    /// What the lock pins, by its address: packages and indexes by URL, images by reference.
+    pub pinned: BTreeMap<String, Pinned>,
     /// Where git tracks the project: the commit, and whether anything differs from it.
     pub commit: Option<(String, bool)>,
+}
+
+/// What something had to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// The fingerprints of the keys whose signatures on it were good, if it is signed.
+    pub keys: Vec<String>,
+}
+
+impl From<Digest> for Pinned {
+    fn from(digest: Digest) -> Self {
+        Self { digest, keys: Vec::new() }
+    }
 }
 
 #[derive(Serialize)]
@@ -51,7 +68,7 @@ struct Resource<'a> {
     uri: Option<&'a str>,
     digest: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<&'static str, bool>,
+    annotations: BTreeMap<&'static str, Value>,
 }
 
 #[derive(Serialize)]
@@ -100,14 +117,15 @@ pub fn statement(subject: &Subject, build: &Build) -> Result<Vec<u8>, CanonicalJ
         dependencies.push(Resource {
             name: Some("project"),
             digest: BTreeMap::from([("gitCommit", commit.clone())]),
-            annotations: BTreeMap::from([("dirty", *dirty)]),
+            annotations: BTreeMap::from([("dirty", Value::from(*dirty))]),
             ..Resource::default()
         });
     }
     let pinned = build.pinned.iter();
-    dependencies.extend(pinned.map(|(uri, digest)| Resource {
+    dependencies.extend(pinned.map(|(uri, Pinned { digest, keys })| Resource {
         uri: Some(uri),
         digest: sha256(*digest),
+        annotations: (!keys.is_empty()).then(|| ("keys", Value::from(keys.clone()))).into_iter().collect(),
         ..Resource::default()
     }));
     json::to_vec(&Statement {
@@ -153,7 +171,13 @@ mod tests {
             profile: "profiles/production.toml".to_owned(),
             files: BTreeMap::from([("profiles/production.toml".to_owned(), Digest::of(b"profile"))]),
             lock: Some("profiles/bundle.lock".to_owned()),
-            pinned: BTreeMap::from([("docker.io/library/redis".to_owned(), Digest::of(b"redis"))]),
+            pinned: BTreeMap::from([
+                ("docker.io/library/redis".to_owned(), Digest::of(b"redis").into()),
+                (
+                    "http://deb.debian.org/debian/dists/trixie/InRelease".to_owned(),
+                    Pinned { digest: Digest::of(b"signed"), keys: vec!["0123".to_owned()] },
+                ),
+            ]),
             commit: Some(("0123456789012345678901234567890123456789".to_owned(), true)),
         };
         let subject =
@@ -168,6 +192,7 @@ mod tests {
         assert_eq!(definition["internalParameters"]["encoder"], "gz1");
         assert_eq!(definition["resolvedDependencies"][0]["annotations"]["dirty"], true);
         assert_eq!(definition["resolvedDependencies"][1]["uri"], "docker.io/library/redis");
+        assert_eq!(definition["resolvedDependencies"][2]["annotations"]["keys"][0], "0123");
         assert!(read["predicate"]["runDetails"].get("metadata").is_none());
     }
 }

@@ -70,6 +70,9 @@ impl Transport {
             if !incoming.write(&chunk)? {
                 return Err(call.refused(format!("it is longer than {} bytes", blob.size)));
             }
+            if let Some(progress) = &self.options.progress {
+                progress.moved(blob.digest, incoming.received(), blob.size);
+            }
         }
         match incoming.received() {
             all if all == blob.size => Ok(()),

@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod base;
+mod bundles;
 mod challenge;
 mod download;
 mod error;
@@ -12,9 +13,11 @@ mod error;
 mod fuzz;
 mod helpers;
 mod images;
+mod mirror;
 mod names;
 mod operations;
 mod pace;
+mod progress;
 mod push;
 pub mod reference;
 mod referrers;
@@ -24,23 +27,25 @@ mod tokens;
 mod transport;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
 pub use auth::Environment;
 pub use base::BaseImage;
+pub use bundles::{Asked, Pushed};
 pub use error::RegistryError;
 pub(crate) use names::Names;
 pub use pace::Patience;
+pub use progress::Progress;
 pub use push::PushedImage;
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
 pub use referrers::{Attachment, Referrer};
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
-use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, MAX_MANIFEST, OciManifest, bundle_tag};
+use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, OciManifest, bundle_tag};
 use crate::bundle::{Layout, Manifest, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;
-use operations::How;
 use source::Source;
 use transport::Transport;
 
@@ -55,6 +60,8 @@ pub struct Options {
     pub environment: Environment,
     /// How long anything may take.
     pub patience: Patience,
+    /// Who hears of what moves.
+    pub progress: Option<Arc<dyn Progress>>,
 }
 
 /// A client for any number of registries. It remembers tokens while it lives, and nothing longer.
@@ -62,17 +69,6 @@ pub struct Options {
 pub struct Registry {
     runtime: Runtime,
     transport: Transport,
-}
-
-/// What a push did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pushed {
-    /// The OCI manifest's digest: `repository@sha256:…`.
-    pub oci_digest: Digest,
-    /// How many blobs the registry did not have yet.
-    pub blobs_sent: usize,
-    /// How many tags did not point at the manifest yet.
-    pub tags_moved: usize,
 }
 
 impl Registry {
@@ -84,42 +80,6 @@ impl Registry {
             .map_err(RegistryError::Runtime)?;
         let transport = Transport::new(options)?;
         Ok(Self { runtime, transport })
-    }
-
-    /// Pushes the bundle whose OCI manifest has this digest, and tags it `bundle-<hex>` and `tag`. The bundle is
-    /// verified first; the registry is asked what it has; config and manifest go last.
-    pub fn push_bundle(
-        &self,
-        layout: &Layout,
-        oci_digest: Digest,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Pushed, RegistryError> {
-        let opened = Verified::<OpenedBundle>::by_manifest(layout, oci_digest)?;
-        let bytes = layout.read_blob(oci_digest, MAX_MANIFEST)?;
-        let oci =
-            OciManifest::parse(&bytes).map_err(|source| VerifyError::Oci { manifest: oci_digest, source })?;
-        self.runtime.block_on(async {
-            let transport = &self.transport;
-            let mut pushed = Pushed { oci_digest, blobs_sent: 0, tags_moved: 0 };
-            if transport.head_manifest(repository, &oci_digest.to_string(), true).await?.is_none() {
-                let layer = Source::File(layout.blob_path(oci.layer().digest));
-                for (descriptor, source) in
-                    [(oci.layer(), layer), (oci.config(), Source::Bytes(opened.config().to_vec()))]
-                {
-                    let sent = transport.send_blob(repository, descriptor, &source, None).await?;
-                    pushed.blobs_sent += usize::from(sent == How::Sent);
-                }
-            }
-            for name in [bundle_tag(opened.digest()).as_str(), tag.as_str()] {
-                let head = transport.head_manifest(repository, name, true).await?;
-                if head.and_then(|head| head.digest) != Some(oci_digest) {
-                    transport.put_manifest(repository, name, MANIFEST_TYPE, &bytes).await?;
-                    pushed.tags_moved += 1;
-                }
-            }
-            Ok(pushed)
-        })
     }
 
     /// Whether the repository has the activator with this digest and size in bytes, under its tag.

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Progress;
+use crate::model::Digest;
+
 /// How long a registry may take, and how often it is asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -129,11 +132,18 @@ impl Pace {
 
 /// Counts what a body has given away.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counter(pub(super) Arc<AtomicU64>);
+pub(super) struct Counter {
+    pub(super) sent: Arc<AtomicU64>,
+    /// Who hears of it, as which blob of which size.
+    pub(super) told: Option<(Arc<dyn Progress>, Digest, u64)>,
+}
 
 impl Counter {
     pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        let before = self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some((told, blob, size)) = &self.told {
+            told.moved(*blob, before + bytes as u64, *size);
+        }
     }
 }
 

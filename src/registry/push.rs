@@ -59,7 +59,7 @@ impl Registry {
 }
 
 impl Transport {
-    async fn push_image(
+    pub(super) async fn push_image(
         &self,
         layout: &Layout,
         digest: Digest,

@@ -191,13 +191,15 @@ impl Transport {
             if let Some(authorization) = authorization.filter(|_| origin(&url) == home) {
                 request = request.header(AUTHORIZATION, authorization.clone());
             }
-            let sent = Counter::default();
+            let mut sent = Counter::default();
             let mut size = 0;
             if let Some(outgoing) = &call.body {
                 size = outgoing.blob.size;
+                let progress = self.options.progress.clone();
+                sent.told = progress.map(|progress| (progress, outgoing.blob.digest, size));
                 request = request.body(self.open(outgoing, &sent).await?);
             }
-            let answer = self.options.patience.answer(request.send(), size, &sent.0).await;
+            let answer = self.options.patience.answer(request.send(), size, &sent.sent).await;
             let response = answer.map_err(|stuck| call.stuck(&url, stuck))?;
             let reads = matches!(call.method, Method::GET | Method::HEAD);
             if !(reads && matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)) {

@@ -11,4 +11,8 @@
 mod listing;
 mod made;
 mod project;
+mod pushed;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../support/registry.rs"]
+mod registry;
 mod same;

@@ -43,7 +43,13 @@ impl Project {
     }
 
     pub fn at(dir: TempDir, image: &str) -> Self {
-        fs::write(dir.path().join("p.toml"), format!("{REST}[images.web]\n{image}\n")).unwrap();
+        Self::with(dir, "localhost:5000", image)
+    }
+
+    /// With a registry at this host.
+    pub fn with(dir: TempDir, host: &str, image: &str) -> Self {
+        let rest = REST.replace("localhost:5000", host);
+        fs::write(dir.path().join("p.toml"), format!("{rest}[images.web]\n{image}\n")).unwrap();
         let project = Self { dir };
         let locked = project.run(&["lock", "p.toml"]);
         assert!(locked.status.success(), "{locked:?}");

@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/machine.rs"]
 mod machine;
+#[path = "../image/project.rs"]
+mod project;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/registry.rs"]
 mod registry;
@@ -15,6 +17,7 @@ mod settled;
 #[path = "../support/world.rs"]
 mod world;
 
+mod airgap;
 mod carried;
 mod confirm;
 mod decisions;

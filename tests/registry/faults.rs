@@ -427,7 +427,7 @@ fn run(fault: Fault, target: Target) -> Result<(), String> {
         longest_wait: Duration::from_secs(5),
         ..Patience::default()
     };
-    let options = Options { extra_ca, plain_http: true, environment, patience };
+    let options = Options { extra_ca, plain_http: true, environment, patience, progress: None };
     let client = Client::new(options).unwrap();
     let layout = Layout::create(&dir.path().join("layout")).unwrap();
     let image: Image = format!("{host}/team/image:v1").parse().unwrap();

@@ -90,11 +90,12 @@ fn pushing_again_sends_nothing_and_pulling_again_fetches_no_layer() {
     let source = Layout::open(&pushed.dir.path().join("source")).unwrap();
     let writes = pushed.registry.writes();
     assert_eq!(writes, 2 * 2 + 2, "two blobs by POST and PUT, two tags: {}", pushed.registry.log());
-    let tag = "shop".parse().unwrap();
+    let (tag, before) = ("shop".parse().unwrap(), pushed.registry.requests());
     let again =
         pushed.client.push_bundle(&source, pushed.bundle.oci_digest(), &pushed.repository, &tag).unwrap();
     assert_eq!((again.blobs_sent, again.tags_moved), (0, 0));
     assert_eq!(pushed.registry.writes(), writes);
+    assert_eq!(pushed.registry.requests() - before, 2, "{}", pushed.registry.log());
 
     let layer = format!("\"GET /v2/team/app/blobs/{}", pushed.bundle.layer_digest());
     for _ in 0..2 {

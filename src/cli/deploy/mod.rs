@@ -97,8 +97,9 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
         let ca = resolved.spec.registry.as_ref().and_then(|registry| registry.ca.as_ref());
         images = Some(copy::gather(context, &missing, &arguments.reach.of_profile(ca))?);
     } else {
-        let (named, reach) = (arguments.repository.as_ref(), &arguments.reach);
-        repository = Some(push::send(context, &sealed, &layout, named, reach)?.repository.to_string());
+        let (how, reach) =
+            (push::How { named: arguments.repository.as_ref(), ..push::How::default() }, &arguments.reach);
+        repository = Some(push::send(context, &sealed, &layout, how, reach)?.repository.to_string());
     }
     let mut missing = missing.into_iter();
     let stop = signals::listen()?;

@@ -1,0 +1,136 @@
+//! Bundles to a registry: asked for by two tags, sent in an order that makes the second tag mean that all is there.
+
+use super::Registry;
+use super::error::RegistryError;
+use super::operations::How;
+use super::reference::{Repository, Tag};
+use super::source::Source;
+use crate::bundle::oci::{MANIFEST_TYPE, MAX_MANIFEST, OciManifest, bundle_tag};
+use crate::bundle::{Layout, OpenedBundle, Verified, VerifyError};
+use crate::model::Digest;
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// The OCI manifest's digest: `repository@sha256:…`.
+    pub oci_digest: Digest,
+    /// How many blobs the registry did not have yet.
+    pub blobs_sent: usize,
+    /// How many tags were written.
+    pub tags_moved: usize,
+}
+
+/// What a registry says of a bundle's two tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Whether `bundle-<hex>` leads to the bundle's manifest.
+    pub bundle: bool,
+    /// Whether the profile's tag does.
+    pub tag: bool,
+}
+
+impl Asked {
+    /// Whether nothing is to be done. The profile's tag is written last of all that a push writes: after the images and
+    /// the activator, the blobs, `bundle-<hex>`, and what is attached to it. So where both tags are right, all of that
+    /// was there once; and a registry throws away nothing that a tag leads to. It may have lost an image whose own tag
+    /// `image-<hex>` somebody has deleted, or a rule by age has: then whoever pulls it is told, and `push --again`
+    /// asks for every single thing. To ask for all of it each time would cost every push what that one needs.
+    pub fn is_there(self) -> bool {
+        self.bundle && self.tag
+    }
+}
+
+impl Registry {
+    /// Asks whether a bundle, by its own digest and that of its OCI manifest, is in the repository under both its tags:
+    /// at most two requests.
+    pub fn ask_bundle(
+        &self,
+        repository: &Repository,
+        bundle: Digest,
+        oci_digest: Digest,
+        tag: &Tag,
+    ) -> Result<Asked, RegistryError> {
+        self.runtime.block_on(async {
+            let leads = async |name: &str| {
+                let head = self.transport.head_manifest(repository, name, true).await?;
+                Ok::<_, RegistryError>(head.and_then(|head| head.digest) == Some(oci_digest))
+            };
+            // What is not there under its own name is sent, and then both are written anyway.
+            if leads(&bundle_tag(bundle)).await? {
+                Ok(Asked { bundle: true, tag: leads(tag.as_str()).await? })
+            } else {
+                Ok(Asked::default())
+            }
+        })
+    }
+
+    /// Sends the bundle whose OCI manifest has this digest, unless it is there by what was asked, and tags it
+    /// `bundle-<hex>`. It is verified first; what the registry has is not sent; config and manifest go last.
+    pub fn send_bundle(
+        &self,
+        layout: &Layout,
+        oci_digest: Digest,
+        repository: &Repository,
+        asked: Asked,
+    ) -> Result<Pushed, RegistryError> {
+        let opened = Verified::<OpenedBundle>::by_manifest(layout, oci_digest)?;
+        let mut pushed = Pushed { oci_digest, blobs_sent: 0, tags_moved: 0 };
+        if asked.bundle {
+            return Ok(pushed);
+        }
+        let (bytes, oci) = manifest(layout, oci_digest)?;
+        self.runtime.block_on(async {
+            let transport = &self.transport;
+            let blobs = [
+                (oci.layer(), Source::File(layout.blob_path(oci.layer().digest))),
+                (oci.config(), Source::Bytes(opened.config().to_vec())),
+            ];
+            for (blob, source) in &blobs {
+                let sent = transport.send_blob(repository, blob, source, None).await?;
+                pushed.blobs_sent += usize::from(sent == How::Sent);
+            }
+            let name = bundle_tag(opened.digest());
+            transport.put_manifest(repository, &name, MANIFEST_TYPE, &bytes).await?;
+            pushed.tags_moved = 1;
+            Ok(pushed)
+        })
+    }
+
+    /// Has a tag lead to a bundle that is in the repository.
+    pub fn tag_bundle(
+        &self,
+        layout: &Layout,
+        oci_digest: Digest,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<(), RegistryError> {
+        let (bytes, _) = manifest(layout, oci_digest)?;
+        let put = self.transport.put_manifest(repository, tag.as_str(), MANIFEST_TYPE, &bytes);
+        self.runtime.block_on(put).map(drop)
+    }
+
+    /// Pushes the bundle whose OCI manifest has this digest, and tags it `bundle-<hex>` and `tag`: asks, sends, tags.
+    pub fn push_bundle(
+        &self,
+        layout: &Layout,
+        oci_digest: Digest,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Pushed, RegistryError> {
+        let bundle = manifest(layout, oci_digest)?.1.config().digest;
+        let asked = self.ask_bundle(repository, bundle, oci_digest, tag)?;
+        let mut pushed = self.send_bundle(layout, oci_digest, repository, asked)?;
+        if !asked.tag {
+            self.tag_bundle(layout, oci_digest, repository, tag)?;
+            pushed.tags_moved += 1;
+        }
+        Ok(pushed)
+    }
+}
+
+fn manifest(layout: &Layout, oci_digest: Digest) -> Result<(Vec<u8>, OciManifest), RegistryError> {
+    let bytes = layout.read_blob(oci_digest, MAX_MANIFEST)?;
+    let oci =
+        OciManifest::parse(&bytes).map_err(|source| VerifyError::Oci { manifest: oci_digest, source })?;
+    Ok((bytes, oci))
+}
