@@ -43,7 +43,7 @@ impl Registry {
         let port = TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
         let mut registry =
             Self { dir: dir.to_owned(), port, closed, user: USER, password: random_hex(), server: None };
-        registry.make_certificates("+0 days");
+        registry.make_certificates("-1 days");
         let htpasswd = ["-nbB", USER, &registry.password];
         fs::write(dir.join("htpasswd"), stdout(Command::new("htpasswd").args(htpasswd)).trim()).unwrap();
         fs::write(dir.join("config.yml"), registry.config()).unwrap();
