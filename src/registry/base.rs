@@ -11,7 +11,7 @@ use crate::model::Digest;
 
 /// An image without its layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseImage {
+pub struct ImageDocuments {
     /// What the reference means: the digest of the index, or of the manifest if there is none.
     pub digest: Digest,
     /// The bytes of the index, if there is one.
@@ -31,7 +31,7 @@ impl Registry {
         &self,
         image: &Image,
         platform: &Platform,
-    ) -> Result<BaseImage, RegistryError> {
+    ) -> Result<ImageDocuments, RegistryError> {
         let name = match (&image.digest, &image.tag) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.as_ref().map_or("latest", Tag::as_str).to_owned(),
@@ -46,7 +46,7 @@ impl Transport {
         repository: &Repository,
         name: &str,
         platform: &Platform,
-    ) -> Result<BaseImage, RegistryError> {
+    ) -> Result<ImageDocuments, RegistryError> {
         let first = self.get_manifest(repository, name).await?;
         let digest = Digest::of(&first);
         let parse = |bytes: &[u8]| {
@@ -69,6 +69,6 @@ impl Transport {
         let Blob { media_type, digest: config, size } = files.config.clone();
         let config = Descriptor { media_type, digest: config, size };
         let config = self.get_blob(repository, &config, MAX_CONFIG).await?;
-        Ok(BaseImage { digest, index, manifest, config, files })
+        Ok(ImageDocuments { digest, index, manifest, config, files })
     }
 }

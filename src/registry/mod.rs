@@ -32,7 +32,7 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 pub use auth::Environment;
-pub use base::BaseImage;
+pub use base::ImageDocuments;
 pub use bundles::{Asked, Pushed};
 pub use error::RegistryError;
 pub(crate) use names::Names;
