@@ -5,7 +5,7 @@ use super::fetch::{Fetch, Wanted};
 use super::package::Package;
 use super::tree::{Exclude, Tree};
 use super::users::User;
-use super::{DebianError, deb, grouping, leftovers, scripts, status};
+use super::{DebianError, deb, grouping, ldconfig, leftovers, scripts, status};
 use crate::image::Entry;
 use crate::spec::{PackageLock, PackagePin};
 
@@ -50,6 +50,7 @@ pub fn layers(
     known(&packages, options.accept_scripts)?;
     let mut tree = Tree::merge(&packages, Exclude::new(options.exclude)?)?;
     leftovers::leave(&mut tree, &packages, options.users)?;
+    ldconfig::run(&mut tree, &packages, &lock.architecture)?;
     status::write(&mut tree, &packages, &lock.architecture)?;
     Ok(grouping::split(&tree, &packages))
 }

@@ -1,7 +1,5 @@
 //! What maintainer scripts would have left and images need, synthesised from what the packages bring: users, directories
 //! and their owners, copies, links, alternatives (`update-alternatives(1)`), and the certificates.
-//!
-//! There is no `ld.so.cache`: Debian's libraries lie where the loader looks without one (`ld.so(8)`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -6,12 +6,14 @@ mod cache;
 mod certificates;
 mod control;
 mod deb;
+mod elf;
 mod error;
 mod fetch;
 #[cfg(test)]
 mod fuzz;
 mod grouping;
 mod known;
+mod ldconfig;
 mod leftovers;
 mod lock;
 mod members;

@@ -234,6 +234,15 @@ impl Tree {
         self.insert(entry);
     }
 
+    /// Lets a link lead somewhere else. It is made if it is not there.
+    pub(crate) fn point(&mut self, from: EntryPath, to: Vec<u8>) {
+        let kind = Kind::Symlink(to);
+        match self.nodes.get_mut(&from) {
+            Some(node) => node.entry.kind = kind,
+            None => self.put(Entry::new(from, kind, 0o777)),
+        }
+    }
+
     /// Changes whose something is, and its mode.
     pub(crate) fn own(&mut self, path: &str, mode: u16, uid: u32, gid: u32) {
         if let Some(node) = EntryPath::new(path).ok().and_then(|path| self.nodes.get_mut(&path)) {

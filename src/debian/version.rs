@@ -13,6 +13,11 @@ pub(crate) fn compare(a: &str, b: &str) -> Ordering {
         .then_with(|| part(a_revision, b_revision))
 }
 
+/// The version without Debian's part of it.
+pub(crate) fn upstream(version: &str) -> &str {
+    revision(epoch(version).1).0
+}
+
 fn epoch(version: &str) -> (&str, &str) {
     version.split_once(':').unwrap_or(("0", version))
 }

@@ -23,6 +23,8 @@ pub(crate) struct Built<'a> {
     pub(crate) fields: &'a str,
     /// Path and content.
     pub(crate) files: &'a [(&'a str, &'a str)],
+    /// A directory of further ones.
+    pub(crate) tree: Option<&'a Path>,
     pub(crate) postinst: Option<&'a str>,
 }
 
@@ -143,6 +145,9 @@ fn build(root: &Path, package: &Built<'_>) {
         let path = tree.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
+    }
+    if let Some(from) = package.tree {
+        run(Command::new("cp").arg("-a").arg(from.join(".")).arg(&tree));
     }
     fs::create_dir_all(root.join("pool")).unwrap();
     run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(tree).arg(root.join("pool")));

@@ -4,6 +4,7 @@
 mod archive;
 mod debian;
 mod images;
+mod loader;
 mod tampered;
 
 use std::collections::BTreeMap;
@@ -48,16 +49,24 @@ fn now() -> i64 {
 
 /// Debian's indexes, fetched into that cache.
 fn indexes(cache: &Cache) -> Indexes {
-    let sources = Sources::debian("trixie", Some(&mirror()), None, None, "amd64");
+    indexes_of("trixie", "amd64", cache)
+}
+
+fn indexes_of(suite: &str, architecture: &str, cache: &Cache) -> Indexes {
+    let sources = Sources::debian(suite, Some(&mirror()), None, None, architecture);
     Indexes::fetch(&sources, &Http::new().unwrap(), cache, now()).unwrap()
 }
 
 /// A lock of packages of trixie as it is now, and the cache that has them.
 fn locked(packages: &[&str]) -> (PackageLock, Cache) {
     static INDEXES: OnceLock<Indexes> = OnceLock::new();
+    chosen(INDEXES.get_or_init(|| indexes(&kept())), packages)
+}
+
+fn chosen(indexes: &Indexes, packages: &[&str]) -> (PackageLock, Cache) {
     let cache = kept();
     let names: Vec<_> = packages.iter().map(|&name| name.to_owned()).collect();
-    let lock = INDEXES.get_or_init(|| indexes(&kept())).choose(&names).unwrap();
+    let lock = indexes.choose(&names).unwrap();
     bundle::debian::fetch(&lock, &Http::new().unwrap(), &cache).unwrap();
     (lock, cache)
 }

@@ -14,10 +14,16 @@ const HELLO: Built<'_> = Built {
     name: "hello",
     fields: "Depends: libhello\n",
     files: &[("bin/hello", "#!/bin/sh\n"), ("usr/share/doc/hello/copyright", "free\n")],
+    tree: None,
     postinst: None,
 };
-const LIBRARY: Built<'_> =
-    Built { name: "libhello", fields: "", files: &[("usr/lib/libhello.so.1", "ELF\n")], postinst: None };
+const LIBRARY: Built<'_> = Built {
+    name: "libhello",
+    fields: "",
+    files: &[("usr/lib/libhello.so.1", "ELF\n")],
+    tree: None,
+    postinst: None,
+};
 
 fn lock(archive: &Archive, cache: &Cache, packages: &[&str]) -> Result<PackageLock, DebianError> {
     let names: Vec<_> = packages.iter().map(|&name| name.to_owned()).collect();
@@ -187,10 +193,10 @@ fn a_package_that_is_not_there_is_named_with_where_it_was_looked_for() {
 #[test]
 fn a_file_of_two_packages_is_an_error_unless_one_replaces_the_other() {
     let files = &[("usr/bin/hello", "other\n")];
-    let rival = Built { name: "rival", fields: "", files, postinst: None };
+    let rival = Built { name: "rival", fields: "", files, ..Built::default() };
     let said = built(&Archive::with(&[HELLO, LIBRARY, rival]), &["hello", "rival"], &[]).unwrap_err();
     assert!(said.contains("`hello` and `rival` both have `/usr/bin/hello`"), "{said}");
-    let rival = Built { name: "rival", fields: "Replaces: hello (<< 2)\n", files, postinst: None };
+    let rival = Built { name: "rival", fields: "Replaces: hello (<< 2)\n", files, ..Built::default() };
     let layers = built(&Archive::with(&[HELLO, LIBRARY, rival]), &["hello", "rival"], &[]).unwrap();
     assert!(
         matches!(&flat(&layers)["usr/bin/hello"].kind, Kind::File(content) if bytes(content) == b"other\n")
