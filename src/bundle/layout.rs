@@ -342,6 +342,14 @@ impl Layout {
         self.record(entry, |there| there.annotations.get(REF_NAME).and_then(Value::as_str) == Some(tag))
     }
 
+    /// Takes out of the index what is no longer there.
+    pub fn forget_missing(&self) -> Result<(), LayoutError> {
+        let mut index = self.index()?;
+        let before = index.manifests.len();
+        index.manifests.retain(|there| self.blob_path(there.digest).exists());
+        if index.manifests.len() == before { Ok(()) } else { self.write_index(&index) }
+    }
+
     /// Writes an entry of the index instead of those that it replaces.
     fn record(
         &self,
@@ -354,9 +362,13 @@ impl Layout {
         index.manifests.sort_by_key(|entry| entry.digest);
         index.schema_version = 2;
         index.rest.insert("mediaType".to_owned(), Value::String(INDEX_TYPE.to_owned()));
+        self.write_index(&index)
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), LayoutError> {
         let path = self.root.join(INDEX);
         let bytes =
-            json::to_vec(&index).map_err(|source| LayoutError::Rewrite { path: path.clone(), source })?;
+            json::to_vec(index).map_err(|source| LayoutError::Rewrite { path: path.clone(), source })?;
         if read_at_most(&path, MAX_MANIFEST).is_ok_and(|there| there == bytes) {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! `bundle gc`
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -8,7 +9,7 @@ use serde_json::json;
 use super::machine::Changing;
 use super::places::last_received;
 use super::report::{Code, Failure};
-use super::{Context, print, tell};
+use super::{Context, cache, print, tell};
 use crate::activate::Host;
 use crate::model::StorePath;
 use crate::store::Store;
@@ -22,9 +23,18 @@ pub(super) struct Arguments {
     /// Say what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// Clear the builder's cache of packages, layers and results instead; all of it can be had again
+    #[arg(long, conflicts_with = "keep")]
+    cache: bool,
+    /// What was not used for that long goes: days (`30d`) or hours (`12h`)
+    #[arg(long, value_name = "AGE", requires = "cache", default_value = "30d", value_parser = cache::age)]
+    older_than: Duration,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
+    if arguments.cache {
+        return cache::clear(context, arguments.older_than, arguments.dry_run);
+    }
     let mut changing = Changing::lock(context, "bundle gc")?;
     let store = changing.store.clone();
     // What an interrupted switch needs is known when it has been settled; here nothing is started for that.

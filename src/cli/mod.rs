@@ -9,6 +9,7 @@ mod activator;
 mod backup;
 mod boot;
 mod build;
+mod cache;
 mod carried;
 mod certs;
 mod check;
@@ -46,6 +47,8 @@ mod unpack;
 mod verify;
 mod why;
 
+use std::cell::OnceCell;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,7 +118,7 @@ enum Command {
     Generations,
     /// Say what is current, what is pending, and what is wrong
     Status(status::Arguments),
-    /// Remove what no generation needs any more: old generations, files, images
+    /// Remove what no generation needs any more: old generations, files, images; or clear the builder's cache
     Gc(gc::Arguments),
     /// Copy the databases now, as a timer does every day
     Backup,
@@ -141,6 +144,8 @@ pub(crate) struct Context<'a> {
     root: Option<PathBuf>,
     json: bool,
     machine: &'a Machine<'a>,
+    /// The lock on the builder's cache, from when it is first needed.
+    cache: OnceCell<Option<File>>,
 }
 
 /// Makes the host of the machine whose disk is this store.
@@ -179,7 +184,7 @@ pub fn main(machine: &Machine<'_>) -> ExitCode {
     let arguments = Arguments::parse();
     // Absolute, because some paths are handed on to others: a path that cannot be made so has no parent either.
     let root = arguments.root.map(|root| std::path::absolute(&root).unwrap_or(root));
-    let context = Context { root, json: arguments.json, machine };
+    let context = Context { root, json: arguments.json, machine, cache: OnceCell::new() };
     // What has changed a machine has done so, whoever listens; of the others the result is all there is.
     let changes = matches!(
         arguments.command,

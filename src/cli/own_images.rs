@@ -8,7 +8,7 @@ use super::places::Reach;
 use super::profile::Sealed;
 use super::push::{How, unwritten};
 use super::report::{Code, Failure};
-use super::{Context, provenance, tell};
+use super::{Context, cache, provenance, tell};
 use crate::bundle::image::Document;
 use crate::bundle::oci::{MAX_CONFIG, MAX_MANIFEST};
 use crate::bundle::{Layout, Platform};
@@ -17,7 +17,7 @@ use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
 use crate::registry::{Image, Registry, Repository, Tag};
-use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock};
+use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock, Past};
 
 /// An image that was built, and where the layers are that were not.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(super) fn build(
 ) -> Result<BTreeMap<ImageName, Own>, Failure> {
     let layout =
         Layout::create(&context.layout_dir()?).map_err(|error| Failure::of(Code::Refused, &error))?;
+    cache::tidy(&context.cache()?);
     let actions = Actions::at(&context.cache()?.join("actions"));
     let builder = Builder { layout: &layout, actions: &actions, threads: threads() };
     let mut all = BTreeMap::new();
@@ -81,10 +82,18 @@ fn one(
             }
             Base::Layout { path, tag } => Some(of_layout(path, tag.as_deref(), &platform, builder.layout)?),
         };
-        parts.push((
-            architecture.clone(),
-            Parts { base, packages: entries(context, recipe, architecture, packages)? },
-        ));
+        let lock = packages.iter().find(|lock| lock.architecture == *architecture);
+        let mut one = Parts { base, ..Parts::default() };
+        if let Some(lock) = lock {
+            let known = builder.known(recipe, &format!("{lock:?}"));
+            let known = known.map_err(|error| Failure::of(Code::Input, &error))?;
+            if !known.is_built() {
+                one.packages = entries(context, recipe, lock)?;
+            }
+            one.known = Some(known);
+            debs(context)?.used(lock);
+        }
+        parts.push((architecture.clone(), one));
     }
     let built = builder.build(recipe, parts).map_err(|error| Failure::of(Code::Input, &error))?;
     Ok(Own { built, mounts })
@@ -94,17 +103,17 @@ fn one(
 fn entries(
     context: &Context<'_>,
     recipe: &ImageRecipe,
-    architecture: &str,
-    packages: &[PackageLock],
+    lock: &PackageLock,
 ) -> Result<Vec<Vec<Entry>>, Failure> {
-    let Some(lock) = packages.iter().find(|lock| lock.architecture == architecture) else {
-        return Ok(Vec::new());
-    };
     let cache = debs(context)?;
     if lock.packages.iter().any(|package| !cache.has(package.digest, package.size)) {
-        let fetched = debian::fetch(lock, &Http::new().map_err(|error| failed(&error))?, &cache)
-            .map_err(|error| failed(&error))?;
-        tell(&format!("{fetched} of {} packages fetched", lock.packages.len()));
+        let (http, past) = (Http::new().map_err(|error| failed(&error))?, Past::default());
+        let fetched = debian::fetch(lock, &http, &cache, &past).map_err(|error| failed(&error))?;
+        let from = match fetched.past {
+            0 => String::new(),
+            some => format!(", {some} of them from {}, because the mirror has dropped them", past.url),
+        };
+        tell(&format!("{} of {} packages fetched{from}", fetched.all, lock.packages.len()));
     }
     let options = debian::Options {
         exclude: &recipe.exclude,
@@ -122,7 +131,7 @@ pub(super) fn failed(error: &DebianError) -> Failure {
         DebianError::Scripts(_) => failure.hint(
             "leave the package out, or name it in the image's `accept_scripts` if what its scripts do is not missed there",
         ),
-        DebianError::Gone { .. } => failure.hint(
+        DebianError::Gone { .. } | DebianError::Dropped { .. } => failure.hint(
             "a mirror drops a package when a newer one comes: take today's with `bundle lock PROFILE --update IMAGE`, or name a \
              time in `[debian]`, such as `snapshot = \"20261101T000000Z\"`, before you lock",
         ),

@@ -38,7 +38,15 @@ fn variable(name: &str) -> Option<PathBuf> {
 impl Context<'_> {
     /// The builder's cache: `$XDG_CACHE_HOME/bundle`, `~/.cache/bundle` (XDG base directory specification), or below
     /// `--root`.
+    /// Nobody clears it as long as this process runs.
     pub(super) fn cache(&self) -> Result<PathBuf, Failure> {
+        let cache = self.cache_directory()?;
+        self.cache.get_or_init(|| super::cache::share(&cache));
+        Ok(cache)
+    }
+
+    /// The same, without a lock on it.
+    pub(super) fn cache_directory(&self) -> Result<PathBuf, Failure> {
         if let Some(root) = &self.root {
             return Ok(root.join("var/cache/bundle"));
         }

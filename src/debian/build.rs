@@ -7,7 +7,7 @@ use super::tree::{Exclude, Tree};
 use super::users::User;
 use super::{DebianError, deb, grouping, ldconfig, leftovers, scripts, status};
 use crate::image::Entry;
-use crate::spec::{PackageLock, PackagePin};
+use crate::spec::{PackageLock, PackagePin, Past};
 
 /// The scripts of a package that run when it is installed. Those of removal never do.
 const SCRIPTS: [&str; 2] = ["preinst", "postinst"];
@@ -27,17 +27,32 @@ pub struct Options<'a> {
     pub threads: usize,
 }
 
-/// Fetches the packages that the cache does not have, and says how many those were.
-pub fn fetch(lock: &PackageLock, fetch: &dyn Fetch, cache: &Cache) -> Result<usize, DebianError> {
+/// How many packages were fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    /// All that the cache did not have.
+    pub all: usize,
+    /// Those that their archive had dropped, and that came from its past.
+    pub past: usize,
+}
+
+/// Fetches the packages that the cache does not have. What an archive has dropped since is taken from its `past`.
+pub fn fetch(
+    lock: &PackageLock,
+    fetch: &dyn Fetch,
+    cache: &Cache,
+    past: &Past,
+) -> Result<Fetched, DebianError> {
     let mut wanted = Vec::new();
     for pin in lock.packages.iter().filter(|pin| !cache.has(pin.digest, pin.size)) {
         let url = lock.url(pin).ok_or_else(|| {
             DebianError::Lock(format!("`{}` is of the suite `{}`, which is not there", pin.name, pin.suite))
         })?;
-        wanted.push(Wanted { url, path: cache.path(pin.digest), size: pin.size, digest: pin.digest });
+        let also = lock.past(pin, past);
+        wanted.push(Wanted { url, also, path: cache.path(pin.digest), size: pin.size, digest: pin.digest });
     }
-    fetch.files(&wanted)?;
-    Ok(wanted.len())
+    let past = fetch.files(&wanted)?;
+    Ok(Fetched { all: wanted.len(), past })
 }
 
 /// The layers of an image with these packages, which are all in the cache.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::DebianError;
 use crate::model::Digest;
+use crate::spec::PackageLock;
 
 /// A directory of packages and indexes, by digest.
 #[derive(Debug, Clone)]
@@ -33,6 +34,13 @@ impl Cache {
     /// Where something decoded from it is, or will be.
     pub(crate) fn decoded(&self, digest: Digest, what: &str) -> PathBuf {
         self.root.join(format!("{}.{what}.tar", digest.hex()))
+    }
+
+    /// Notes that the packages of a lock are still of use, for whoever clears the cache.
+    pub fn used(&self, lock: &PackageLock) {
+        for pin in &lock.packages {
+            crate::image::touch(&self.path(pin.digest));
+        }
     }
 
     /// Whether a file of that size is there. That its bytes are right is looked at whenever they are read.

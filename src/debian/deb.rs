@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
-use tempfile::NamedTempFile;
 
 use super::DebianError;
 use super::cache::Cache;
-use super::fetch::persist;
+use super::fetch::{partial_in, persist};
 use crate::model::Digest;
 use crate::spec::PackagePin;
 
@@ -154,8 +153,7 @@ fn pour(
     fault: &impl Fn(String) -> DebianError,
 ) -> Result<(), DebianError> {
     let plain = decoder(name, BufReader::with_capacity(1 << 16, body)).map_err(fault)?;
-    let mut file =
-        NamedTempFile::new_in(cache.root()).map_err(DebianError::io("make a file in", cache.root()))?;
+    let mut file = partial_in(cache.root())?;
     let copied =
         io::copy(&mut plain.take(limit), &mut file).map_err(|error| fault(format!("`{name}`: {error}")))?;
     if copied == limit {

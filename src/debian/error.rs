@@ -34,6 +34,17 @@ pub enum DebianError {
         /// What was asked for.
         url: String,
     },
+    /// The archive does not have it any more, and where it is kept for good it cannot be had.
+    #[error("`{url}` is not there any more (404), and it could not be had from `{also}` either")]
+    Dropped {
+        /// What was asked for.
+        url: String,
+        /// Where else.
+        also: String,
+        /// Why not.
+        #[source]
+        source: Box<DebianError>,
+    },
     /// Other bytes than those that somebody signed.
     #[error(
         "`{url}` has the SHA-256 {found}, and {expected} was signed: it was damaged or tampered with, or the mirror is halfway through an update"

@@ -1,6 +1,5 @@
 //! Fetching from a mirror: bytes that are signed themselves, and files of which size and SHA-256 are known before. A
 //! mirror is not trusted, so plain HTTP will do.
-#![expect(clippy::disallowed_methods, reason = "what is fetched becomes files of the builder's cache")]
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -31,6 +30,8 @@ const AT_ONCE: usize = 4;
 pub struct Wanted {
     /// Where from.
     pub url: String,
+    /// Where else, if it is not there.
+    pub also: Option<String>,
     /// Where to. Nothing is there until all of it is, and right.
     pub path: PathBuf,
     /// Its size in bytes.
@@ -44,8 +45,8 @@ pub trait Fetch {
     /// All that a URL has, at most `limit` bytes.
     fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, DebianError>;
 
-    /// Fetches files. They are there, and right, if and only if this succeeds.
-    fn files(&self, wanted: &[Wanted]) -> Result<(), DebianError>;
+    /// Fetches files. They are there, and right, if and only if this succeeds. Says how many came from elsewhere.
+    fn files(&self, wanted: &[Wanted]) -> Result<usize, DebianError>;
 }
 
 /// Mirrors, over HTTP and HTTPS.
@@ -98,7 +99,8 @@ impl Fetch for Http {
         }))
     }
 
-    fn files(&self, wanted: &[Wanted]) -> Result<(), DebianError> {
+    fn files(&self, wanted: &[Wanted]) -> Result<usize, DebianError> {
+        let mut elsewhere = 0;
         let local = LocalSet::new();
         self.runtime.block_on(local.run_until(async {
             let mut tasks = JoinSet::new();
@@ -108,11 +110,11 @@ impl Fetch for Http {
                     && let Some(next) = left.next()
                 {
                     let (client, next) = (self.client.clone(), next.clone());
-                    tasks.spawn_local(async move { file(&client, &next).await });
+                    tasks.spawn_local(async move { either(&client, &next).await });
                 }
                 match tasks.join_next().await {
-                    None => return Ok(()),
-                    Some(Ok(done)) => done?,
+                    None => return Ok(elsewhere),
+                    Some(Ok(done)) => elsewhere += usize::from(done?),
                     Some(Err(died)) => {
                         return Err(DebianError::Fetch {
                             url: "mirrors".to_owned(),
@@ -168,11 +170,25 @@ async fn ask(client: &reqwest::Client, url: &str, offset: u64) -> Result<Respons
     }
 }
 
+/// One file, from elsewhere if it is not where it should be; whether that was so.
+async fn either(client: &reqwest::Client, wanted: &Wanted) -> Result<bool, DebianError> {
+    match (file(client, wanted).await, &wanted.also) {
+        (Err(DebianError::Gone { url }), Some(also)) => {
+            let other = Wanted { url: also.clone(), also: None, ..wanted.clone() };
+            let failed = |source| DebianError::Dropped { url, also: also.clone(), source: Box::new(source) };
+            file(client, &other).await.map_err(failed)?;
+            Ok(true)
+        }
+        (done, _) => done.map(|()| false),
+    }
+}
+
 /// One file, hashed as it comes in, gone on with where a connection broke.
 async fn file(client: &reqwest::Client, wanted: &Wanted) -> Result<(), DebianError> {
     let folder = wanted.path.parent().unwrap_or(Path::new("."));
     let cannot_write = || DebianError::io("write", &wanted.path);
-    let mut partial = NamedTempFile::new_in(folder).map_err(DebianError::io("make a file in", folder))?;
+    let new = || partial_in(folder);
+    let mut partial = new()?;
     let mut hasher = Sha256::new();
     let mut have: u64 = 0;
     patiently(&wanted.url, async || {
@@ -181,9 +197,7 @@ async fn file(client: &reqwest::Client, wanted: &Wanted) -> Result<(), DebianErr
         if have > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
             hasher = Sha256::new();
             have = 0;
-            partial = NamedTempFile::new_in(folder)
-                .map_err(DebianError::io("make a file in", folder))
-                .map_err(Failed::Final)?;
+            partial = new().map_err(Failed::Final)?;
         }
         while let Some(chunk) = answer.chunk().await.map_err(passing)? {
             have += chunk.len() as u64;
@@ -209,6 +223,12 @@ async fn file(client: &reqwest::Client, wanted: &Wanted) -> Result<(), DebianErr
         return Err(DebianError::Digest { url: wanted.url.clone(), expected: wanted.digest, found });
     }
     persist(partial, &wanted.path)
+}
+
+/// A file that is not yet what it is to be, and has no name that anybody looks for.
+pub(crate) fn partial_in(folder: &Path) -> Result<NamedTempFile, DebianError> {
+    let file = tempfile::Builder::new().suffix(".partial").tempfile_in(folder);
+    file.map_err(DebianError::io("make a file in", folder))
 }
 
 /// Complete or absent, and readable by whom it may concern.

@@ -143,22 +143,22 @@ fn packages(bytes: &[u8]) -> String {
     let mut said = BTreeSet::new();
     for &name in &names {
         let candidate = universe.get(name).unwrap();
-        let path = &candidate.pin.path;
+        let path = &candidate.pin().path;
         assert!(
             !path.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | "..")),
             "{path}"
         );
-        for group in Relation::parse(&candidate.depends) {
+        for group in Relation::parse(candidate.depends()) {
             for relation in &group {
                 assert!(
                     universe.fulfilling(relation).len()
-                        <= names.len() + universe.providers(relation.name).len()
+                        <= names.len() + universe.providers(relation.name).count()
                 );
             }
         }
         let choose = || {
             let chosen = solve(&universe, &BTreeSet::from([name]), "s", "amd64");
-            chosen.map(|all| all.iter().map(|one| one.pin.name.clone()).collect::<Vec<_>>())
+            chosen.map(|all| all.iter().map(|one| one.name().to_owned()).collect::<Vec<_>>())
         };
         match (choose(), choose()) {
             (Ok(one), Ok(other)) => {

@@ -16,20 +16,15 @@ use super::release::Release;
 use super::universe::Universe;
 use super::{DebianError, signature, solve};
 use crate::model::Digest;
-use crate::spec::{IndexPin, PackageLock};
+use crate::spec::{DEBIAN_MIRROR, DEBIAN_SECURITY, DEBIAN_SNAPSHOT, IndexPin, PackageLock};
 
 /// The largest `InRelease` that is fetched, in bytes.
 const MAX_RELEASE: u64 = 8 << 20;
 /// The largest index that is fetched, in bytes. Debian's have some ten million.
 const MAX_INDEX: u64 = 256 << 20;
 
-/// Debian's public archives.
-pub const MIRROR: &str = "http://deb.debian.org/debian";
-/// Debian's public archive of security updates.
-pub const SECURITY: &str = "http://deb.debian.org/debian-security";
 /// The keys of Debian's archive, as the package `debian-archive-keyring` has them.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const SNAPSHOT: &str = "https://snapshot.debian.org/archive";
 
 /// Where packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +63,13 @@ impl Sources {
         let base = |given: Option<&str>, snapshot_of: &str, public: &str| {
             let url = match (given, snapshot) {
                 (Some(url), _) => url.to_owned(),
-                (None, Some(time)) => format!("{SNAPSHOT}/{snapshot_of}/{time}"),
+                (None, Some(time)) => format!("{DEBIAN_SNAPSHOT}/{snapshot_of}/{time}"),
                 (None, None) => public.to_owned(),
             };
             url.trim_end_matches('/').to_owned()
         };
         let (mirror, security) =
-            (base(mirror, "debian", MIRROR), base(security, "debian-security", SECURITY));
+            (base(mirror, "debian", DEBIAN_MIRROR), base(security, "debian-security", DEBIAN_SECURITY));
         let of = |url: &str, name: String| Suite { url: url.to_owned(), name };
         let mut suites = vec![of(&mirror, suite.to_owned())];
         if !["sid", "unstable", "testing", "experimental"].contains(&suite) {
@@ -133,7 +128,7 @@ impl Indexes {
             architecture: self.architecture.clone(),
             requested: wanted.into_iter().map(str::to_owned).collect(),
             indexes: self.pins.clone(),
-            packages: chosen.iter().map(|candidate| candidate.pin.clone()).collect(),
+            packages: chosen.iter().map(|candidate| candidate.pin()).collect(),
         })
     }
 }
@@ -166,13 +161,14 @@ fn indexes(
             let path = cache.path(file.digest);
             let whole = File::open(&path).ok().and_then(|file| Digest::of_reader(file).ok());
             if whole != Some((file.digest, file.size)) {
-                let wanted = Wanted { url: from, path, size: file.size, digest: file.digest };
+                let wanted = Wanted { url: from, also: None, path, size: file.size, digest: file.digest };
                 fetch.files(std::slice::from_ref(&wanted))?;
             }
             pins.push(IndexPin {
                 url: suite.url.clone(),
                 suite: suite.name.clone(),
                 in_release: Digest::of(&in_release),
+                date: release.date.clone(),
                 keys: signed.keys.clone(),
                 path: file.path,
                 size: file.size,

@@ -28,9 +28,9 @@ mod universe;
 mod users;
 mod version;
 
-pub use build::{Options, entries, fetch, layers};
+pub use build::{Fetched, Options, entries, fetch, layers};
 pub use cache::Cache;
 pub use error::{DebianError, UnknownScript};
 pub use fetch::{Fetch, Http, Wanted};
-pub use lock::{Indexes, KEYRING, MIRROR, SECURITY, Sources, Suite};
+pub use lock::{Indexes, KEYRING, Sources, Suite};
 pub use users::User;

@@ -14,6 +14,8 @@ pub(crate) struct Release {
     names: Vec<String>,
     architectures: Vec<String>,
     valid_until: Option<String>,
+    /// When it was made, in the form of RFC 3339.
+    pub(crate) date: Option<String>,
     by_hash: bool,
     all_apart: bool,
     files: BTreeMap<String, (Digest, u64)>,
@@ -26,6 +28,11 @@ pub(crate) struct IndexFile {
     pub(crate) fetch: String,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+}
+
+/// A time as a release writes it.
+fn time(text: &str) -> Result<jiff::Timestamp, jiff::Error> {
+    jiff::fmt::rfc2822::parse(&text.replace("UTC", "+0000")).map(|time| time.timestamp())
 }
 
 impl Release {
@@ -64,6 +71,7 @@ impl Release {
             names: [words("codename"), words("suite")].concat(),
             architectures,
             valid_until: paragraph.get("valid-until").map(str::to_owned),
+            date: paragraph.get("date").and_then(|date| time(date).ok()).map(|date| date.to_string()),
             by_hash: paragraph.get("acquire-by-hash") == Some("yes"),
             all_apart: apart,
             files,
@@ -78,13 +86,11 @@ impl Release {
             return Err(DebianError::Index { url: url.to_owned(), reason });
         }
         let (Some(now), Some(until)) = (now, &self.valid_until) else { return Ok(()) };
-        let end = jiff::fmt::rfc2822::parse(&until.replace("UTC", "+0000")).map_err(|error| {
-            DebianError::Index {
-                url: url.to_owned(),
-                reason: format!("`Valid-Until: {until}` is no time: {error}"),
-            }
+        let end = time(until).map_err(|error| DebianError::Index {
+            url: url.to_owned(),
+            reason: format!("`Valid-Until: {until}` is no time: {error}"),
         })?;
-        if now > end.timestamp().as_second() {
+        if now > end.as_second() {
             return Err(DebianError::Expired { url: url.to_owned(), until: until.clone() });
         }
         Ok(())

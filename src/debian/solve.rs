@@ -22,12 +22,12 @@ pub(crate) fn solve<'u>(
     wanted: &BTreeSet<&str>,
     suites: &str,
     architecture: &str,
-) -> Result<Vec<&'u Candidate>, DebianError> {
+) -> Result<Vec<Candidate<'u>>, DebianError> {
     let mut solution = Solution { universe, chosen: BTreeMap::new(), plain: Vec::new(), choices: Vec::new() };
     for name in wanted.iter().copied().chain([ALWAYS]) {
         match universe.get(name) {
             Some(candidate) => solution.choose(candidate, None),
-            None if universe.providers(name).is_empty() => {
+            None if universe.providers(name).next().is_none() => {
                 return Err(DebianError::NoPackage {
                     name: name.to_owned(),
                     architecture: architecture.to_owned(),
@@ -36,7 +36,8 @@ pub(crate) fn solve<'u>(
                 });
             }
             None => {
-                let providers = universe.providers(name).iter().map(|(provider, _)| format!("`{provider}`"));
+                let providers =
+                    universe.providers(name).map(|(provider, _)| format!("`{}`", provider.name()));
                 let providers = providers.take(8).collect::<Vec<_>>().join(", ");
                 return Err(DebianError::Virtual { name: name.to_owned(), providers });
             }
@@ -50,20 +51,20 @@ pub(crate) fn solve<'u>(
 struct Solution<'u> {
     universe: &'u Universe,
     /// By name, with who brought it in.
-    chosen: BTreeMap<&'u str, (&'u Candidate, Option<&'u str>)>,
+    chosen: BTreeMap<&'u str, (Candidate<'u>, Option<&'u str>)>,
     /// Dependencies still to be looked at: who has it, and its alternatives.
-    plain: Vec<(&'u Candidate, Vec<Relation<'u>>)>,
-    choices: Vec<(&'u Candidate, Vec<Relation<'u>>)>,
+    plain: Vec<(Candidate<'u>, Vec<Relation<'u>>)>,
+    choices: Vec<(Candidate<'u>, Vec<Relation<'u>>)>,
 }
 
 impl<'u> Solution<'u> {
-    fn choose(&mut self, candidate: &'u Candidate, by: Option<&'u str>) {
-        let name = candidate.pin.name.as_str();
+    fn choose(&mut self, candidate: Candidate<'u>, by: Option<&'u str>) {
+        let name = candidate.name();
         if self.chosen.contains_key(name) {
             return;
         }
         self.chosen.insert(name, (candidate, by));
-        for group in Relation::parse(&candidate.depends) {
+        for group in Relation::parse(candidate.depends()) {
             let plain = group.len() == 1 && self.universe.get(group[0].name).is_some();
             let list = if plain { &mut self.plain } else { &mut self.choices };
             list.push((candidate, group));
@@ -72,15 +73,15 @@ impl<'u> Solution<'u> {
 
     /// Whether a chosen package fulfils it.
     fn fulfilled(&self, relation: &Relation<'_>) -> bool {
-        self.universe.fulfilling(relation).iter().any(|one| self.chosen.contains_key(one.pin.name.as_str()))
+        self.universe.fulfilling(relation).iter().any(|one| self.chosen.contains_key(one.name()))
     }
 
     /// A dependency without a choice, or the first by name, so that nothing depends on the order in which they were found.
-    fn next(&mut self) -> Option<(&'u Candidate, Vec<Relation<'u>>)> {
+    fn next(&mut self) -> Option<(Candidate<'u>, Vec<Relation<'u>>)> {
         self.plain.pop().or_else(|| {
             let first = (0..self.choices.len()).min_by_key(|&at| {
                 let (package, group) = &self.choices[at];
-                (package.pin.name.as_str(), group.iter().map(Relation::to_string).collect::<Vec<_>>())
+                (package.name(), group.iter().map(Relation::to_string).collect::<Vec<_>>())
             });
             first.map(|at| self.choices.swap_remove(at))
         })
@@ -94,35 +95,35 @@ impl<'u> Solution<'u> {
             }
             let universe = self.universe;
             let found = group.iter().flat_map(|relation| universe.fulfilling(relation));
-            let mut found = found.filter(|candidate| !self.forbidden(candidate));
+            let mut found = found.filter(|candidate| !self.forbidden(*candidate));
             let Some(candidate) = found.next() else {
                 let dependency = group.iter().map(Relation::to_string).collect::<Vec<_>>().join(" | ");
                 return Err(DebianError::Unmet {
-                    package: package.pin.name.clone(),
+                    package: package.name().to_owned(),
                     dependency,
                     suites: suites.to_owned(),
-                    chain: self.chain(&package.pin.name),
+                    chain: self.chain(package.name()),
                 });
             };
             drop(found);
-            self.choose(candidate, Some(&package.pin.name));
+            self.choose(candidate, Some(package.name()));
         }
     }
 
     /// Whether a chosen package will not have this one beside it, where there is a choice.
-    fn forbidden(&self, candidate: &Candidate) -> bool {
+    fn forbidden(&self, candidate: Candidate<'_>) -> bool {
         self.chosen
             .values()
-            .any(|(chosen, _)| against(chosen, candidate).or(against(candidate, chosen)).is_some())
+            .any(|(chosen, _)| against(*chosen, candidate).or(against(candidate, *chosen)).is_some())
     }
 
     fn conflicts(&self) -> Result<(), DebianError> {
         for (first, _) in self.chosen.values() {
             for (second, _) in self.chosen.values() {
-                if let Some((field, relation)) = against(first, second) {
+                if let Some((field, relation)) = against(*first, *second) {
                     return Err(DebianError::Conflict {
-                        first: first.pin.name.clone(),
-                        second: second.pin.name.clone(),
+                        first: first.name().to_owned(),
+                        second: second.name().to_owned(),
                         field,
                         relation,
                     });
@@ -145,15 +146,15 @@ impl<'u> Solution<'u> {
 }
 
 /// What the first says against the second, if anything. Nobody conflicts with itself (Debian Policy, 7.4).
-fn against(first: &Candidate, second: &Candidate) -> Option<(&'static str, String)> {
-    if first.pin.name == second.pin.name {
+fn against(first: Candidate<'_>, second: Candidate<'_>) -> Option<(&'static str, String)> {
+    if first.name() == second.name() {
         return None;
     }
     let hits = |field: &str| {
         Relation::list(field)
             .find(|relation| {
-                let own = relation.name == second.pin.name && relation.admits(&second.pin.version);
-                own || Relation::list(&second.provides).any(|provided| {
+                let own = relation.name == second.name() && relation.admits(second.version());
+                own || Relation::list(second.provides()).any(|provided| {
                     provided.name == relation.name
                         && match provided.version {
                             Some((_, version)) => relation.admits(version),
@@ -163,9 +164,9 @@ fn against(first: &Candidate, second: &Candidate) -> Option<(&'static str, Strin
             })
             .map(|relation| relation.to_string())
     };
-    hits(&first.conflicts)
+    hits(first.conflicts())
         .map(|said| ("Conflicts", said))
-        .or_else(|| hits(&first.breaks).map(|said| ("Breaks", said)))
+        .or_else(|| hits(first.breaks()).map(|said| ("Breaks", said)))
 }
 
 /// `; did you mean …`.
@@ -211,7 +212,7 @@ mod tests {
         let universe = universe(&all);
         let wanted = wanted.iter().copied().collect();
         let chosen = solve(&universe, &wanted, "s", "amd64").map_err(|error| error.to_string())?;
-        let names = chosen.iter().map(|one| format!("{} {}", one.pin.name, one.pin.version));
+        let names = chosen.iter().map(|one| format!("{} {}", one.name(), one.version()));
         Ok(names.filter(|name| name != "base-files 1").collect::<Vec<_>>().join(", "))
     }
 

@@ -42,6 +42,22 @@ pub struct Parts {
     pub base: Option<BaseImage>,
     /// The layers of its packages, the lowest first.
     pub packages: Vec<Vec<Entry>>,
+    /// What is known of all its layers, if that was asked.
+    pub known: Option<Known>,
+}
+
+/// All layers of an image above its base, if the same were built before, and the key under which they will be found.
+#[derive(Debug)]
+pub struct Known {
+    key: Key,
+    layers: Option<Vec<(String, Layer)>>,
+}
+
+impl Known {
+    /// Whether they were built before: then nobody needs the entries of its packages.
+    pub fn is_built(&self) -> bool {
+        self.layers.is_some()
+    }
 }
 
 /// An image that has been built.
@@ -113,20 +129,30 @@ enum Plan {
 }
 
 impl Builder<'_> {
+    /// Looks for all layers of an image whose packages these words name completely.
+    pub fn known(&self, recipe: &ImageRecipe, packages: &str) -> Result<Known, BuildError> {
+        let mut copied = Vec::new();
+        for copy in &recipe.layers {
+            copied.extend(files::gather(copy)?);
+        }
+        let rootfs = match &recipe.base {
+            Base::Rootfs { path } => Some(path.as_path()),
+            _ => None,
+        };
+        let key = Key::of_all(&[packages, &format!("{recipe:?}")], &copied, rootfs);
+        let key = key.map_err(BuildError::Look)?;
+        let layers = self.actions.look_all(&key, self.layout);
+        Ok(Known { key, layers })
+    }
+
     /// Builds a recipe, with the parts of each of its architectures.
     pub fn build(&self, recipe: &ImageRecipe, parts: Vec<(String, Parts)>) -> Result<Built, BuildError> {
         let mut platforms = Vec::new();
         let mut written = 0;
         for (architecture, parts) in parts {
-            let plans = plan(recipe, parts.packages)?;
             let below = parts.base.as_ref().map_or(0, |base| base.layers.len());
-            if below + plans.len() > MOST_LAYERS {
-                return Err(BuildError::TooManyLayers(below + plans.len()));
-            }
-            let layers = self.layers(&plans)?;
-            written += layers.iter().filter(|(_, new)| *new).count();
-            let noted: Vec<(String, Layer)> =
-                plans.iter().zip(layers).map(|(plan, (layer, _))| (plan.note(), layer)).collect();
+            let (noted, new) = self.noted(recipe, parts.packages, parts.known, below)?;
+            written += new;
             let bytes = document::config(&recipe.config, &architecture, parts.base.as_ref(), &noted)?;
             let config = self.document(document::CONFIG_TYPE, &bytes)?;
             let bytes = document::manifest(&config, parts.base.as_ref(), &noted)?;
@@ -146,6 +172,34 @@ impl Builder<'_> {
             }
         };
         Ok(Built { root, platforms, written })
+    }
+
+    /// The layers above the base, with what they are for people, and how many are new.
+    fn noted(
+        &self,
+        recipe: &ImageRecipe,
+        packages: Vec<Vec<Entry>>,
+        known: Option<Known>,
+        below: usize,
+    ) -> Result<(Vec<(String, Layer)>, usize), BuildError> {
+        let few = |count: usize| match below + count {
+            all if all > MOST_LAYERS => Err(BuildError::TooManyLayers(all)),
+            _ => Ok(()),
+        };
+        let key = match known {
+            Some(Known { layers: Some(layers), .. }) => return few(layers.len()).map(|()| (layers, 0)),
+            known => known.map(|known| known.key),
+        };
+        let begun = self.layout.new_blob()?.made().map_err(BuildError::Look)?;
+        let plans = plan(recipe, packages)?;
+        few(plans.len())?;
+        let layers = self.layers(&plans)?;
+        let written = layers.iter().filter(|(_, new)| *new).count();
+        let noted: Vec<_> = plans.iter().zip(layers).map(|(plan, (layer, _))| (plan.note(), layer)).collect();
+        if let Some(key) = key {
+            self.actions.keep_all(&key, begun, &noted).map_err(BuildError::Look)?;
+        }
+        Ok((noted, written))
     }
 
     fn document(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, BuildError> {

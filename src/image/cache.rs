@@ -2,7 +2,8 @@
 //!
 //! A key covers all that the bytes of a layer depend on, with one exception: files on disk go in by their identity
 //! (device, number, size, times) and not by their content, because reading everything is what the cache is there to
-//! avoid. A file that changed so shortly before a build that its times might not show the next change is not remembered
+//! avoid. What all layers of an image of packages are is remembered besides, with the program itself among what it depends
+//! on: then the packages need not even be looked into. A file that changed so shortly before a build that its times might not show the next change is not remembered
 //! (the "racy" entries of git's index have the same reason).
 #![expect(clippy::disallowed_methods, reason = "the cache is a directory of files")]
 
@@ -12,6 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +28,9 @@ use crate::model::Digest;
 /// How far apart two times must be to be told apart, with room to spare: file systems take the time of the last tick.
 const TICK: Duration = Duration::from_millis(100);
 /// No result is longer, in bytes.
-const MAX_RESULT: u64 = 4096;
+const MAX_RESULT: u64 = 64 << 10;
+/// The program that is running (`proc(5)`).
+const PROGRAM: &str = "/proc/self/exe";
 
 /// A directory of results.
 #[derive(Debug, Clone)]
@@ -57,24 +62,43 @@ impl Actions {
     /// The layer that came of this, if the layout still has its blob. The blob was hashed when it was written; here only
     /// its size is looked at.
     pub fn look(&self, key: &Key, layout: &Layout) -> Option<Layer> {
-        let mut text = Vec::new();
-        let file = fs::File::open(self.place(key)).ok()?;
-        file.take(MAX_RESULT).read_to_end(&mut text).ok()?;
-        let Record { digest, size, diff_id } = serde_json::from_slice(&text).ok()?;
-        let there = fs::metadata(layout.blob_path(digest)).ok()?;
-        let blob = Descriptor { media_type: LAYER_TYPE.to_owned(), digest, size };
-        (there.is_file() && there.len() == size).then_some(Layer { blob, diff_id })
+        let record: Record = self.read(key)?;
+        touch(&self.place(key));
+        record.layer(layout)
+    }
+
+    /// The layers that came of this, with what they are for people, if the layout still has the blobs of all.
+    pub fn look_all(&self, key: &Key, layout: &Layout) -> Option<Vec<(String, Layer)>> {
+        let all: Vec<(String, Record)> = self.read(key)?;
+        touch(&self.place(key));
+        all.into_iter().map(|(note, record)| Some((note, record.layer(layout)?))).collect()
     }
 
     /// Remembers what came of this. `begun` is when the first of its files was opened.
     pub fn keep(&self, key: &Key, begun: SystemTime, layer: &Layer) -> io::Result<()> {
+        self.write(key, begun, &Record::of(layer))
+    }
+
+    /// Remembers all layers that came of this.
+    pub fn keep_all(&self, key: &Key, begun: SystemTime, layers: &[(String, Layer)]) -> io::Result<()> {
+        let all: Vec<_> = layers.iter().map(|(note, layer)| (note, Record::of(layer))).collect();
+        self.write(key, begun, &all)
+    }
+
+    fn read<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        let mut text = Vec::new();
+        let file = fs::File::open(self.place(key)).ok()?;
+        file.take(MAX_RESULT).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn write(&self, key: &Key, begun: SystemTime, result: &impl Serialize) -> io::Result<()> {
         if key.youngest + TICK >= begun {
             return Ok(());
         }
         fs::create_dir_all(&self.directory)?;
-        let result = Record { digest: layer.blob.digest, size: layer.blob.size, diff_id: layer.diff_id };
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(&serde_json::to_vec(&result)?)?;
+        file.write_all(&serde_json::to_vec(result)?)?;
         file.persist(self.place(key))?;
         Ok(())
     }
@@ -84,37 +108,58 @@ impl Actions {
     }
 }
 
+impl Record {
+    fn of(layer: &Layer) -> Self {
+        Self { digest: layer.blob.digest, size: layer.blob.size, diff_id: layer.diff_id }
+    }
+
+    fn layer(self, layout: &Layout) -> Option<Layer> {
+        let Self { digest, size, diff_id } = self;
+        let there = fs::metadata(layout.blob_path(digest)).ok()?;
+        let blob = Descriptor { media_type: LAYER_TYPE.to_owned(), digest, size };
+        (there.is_file() && there.len() == size).then_some(Layer { blob, diff_id })
+    }
+}
+
 impl Key {
     /// The key of the layer of these entries.
     pub fn of(entries: &[Entry]) -> io::Result<Self> {
-        let mut key = Hasher::new();
-        // Many entries in a row may be parts of one file.
-        let mut last: Option<(&Path, Identity)> = None;
-        for entry in entries {
-            key.hash.update(header(entry));
-            let Kind::File(content) = &entry.kind else { continue };
-            match content {
-                Content::Bytes(bytes) => key.hash.update(bytes),
-                Content::File { path, offset, size } => {
-                    let identity = match &last {
-                        Some((known, identity)) if known == path => identity.clone(),
-                        _ => Identity::of(path)?,
-                    };
-                    key.file(&identity);
-                    key.hash.update([*offset, *size].map(u64::to_le_bytes).concat());
-                    last = Some((path, identity));
-                }
-            }
+        let mut key = Hasher::new("layer");
+        key.entries(entries)?;
+        Ok(key.finish())
+    }
+
+    /// The key of all layers that this program makes of what is told in words (a recipe, a lock), of these entries, and of
+    /// a file. Another program may make others of the same words.
+    pub fn of_all(words: &[&str], entries: &[Entry], file: Option<&Path>) -> io::Result<Self> {
+        let mut key = Hasher::new("image");
+        for path in file.into_iter().chain([Path::new(PROGRAM)]) {
+            key.file(&Identity::of(path)?);
         }
+        for word in words {
+            key.hash.update((word.len() as u64).to_le_bytes());
+            key.hash.update(word);
+        }
+        key.entries(entries)?;
         Ok(key.finish())
     }
 
     /// The key of a layer that is one file as it is.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut key = Hasher::new();
+        let mut key = Hasher::new("layer");
         key.file(&Identity::of(path)?);
         Ok(key.finish())
     }
+}
+
+/// Notes that a file is still of use, if it is there: it has been changed now.
+pub(crate) fn touch(path: &Path) {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    // Who cannot say so finds it gone one day, and makes it again.
+    let _ = utimensat(CWD, path, &times, AtFlags::empty());
 }
 
 struct Hasher {
@@ -123,11 +168,34 @@ struct Hasher {
 }
 
 impl Hasher {
-    fn new() -> Self {
+    fn new(what: &str) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"layer\0");
+        hash.update(what);
+        hash.update(b"\0");
         hash.update(gz1::ID);
         Self { hash, youngest: SystemTime::UNIX_EPOCH }
+    }
+
+    fn entries(&mut self, entries: &[Entry]) -> io::Result<()> {
+        // Many entries in a row may be parts of one file.
+        let mut last: Option<(&Path, Identity)> = None;
+        for entry in entries {
+            self.hash.update(header(entry));
+            let Kind::File(content) = &entry.kind else { continue };
+            match content {
+                Content::Bytes(bytes) => self.hash.update(bytes),
+                Content::File { path, offset, size } => {
+                    let identity = match &last {
+                        Some((known, identity)) if known == path => identity.clone(),
+                        _ => Identity::of(path)?,
+                    };
+                    self.file(&identity);
+                    self.hash.update([*offset, *size].map(u64::to_le_bytes).concat());
+                    last = Some((path, identity));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn file(&mut self, identity: &Identity) {
@@ -206,6 +274,18 @@ mod tests {
         assert_eq!(actions.look(&Key::of(&other).unwrap(), &layout), None, "another mode is another layer");
         fs::write(&file, "other").unwrap();
         assert_eq!(actions.look(&Key::of(&entries()).unwrap(), &layout), None, "another content as well");
+        let of_all = |words: &[&str]| Key::of_all(words, &entries(), None).unwrap();
+        let all = vec![("note".to_owned(), layer.clone())];
+        sleep(2 * TICK);
+        let begun = layout.new_blob().unwrap().made().unwrap();
+        actions.keep_all(&of_all(&["a", "b"]), begun, &all).unwrap();
+        assert_eq!(actions.look_all(&of_all(&["a", "b"]), &layout), Some(all));
+        for other in [&["ab", ""][..], &["a", "b", ""], &["b", "a"]] {
+            assert_eq!(actions.look_all(&of_all(other), &layout), None);
+        }
+        let record = actions.place(&of_all(&["a", "b"]));
+        fs::write(&record, &fs::read(&record).unwrap()[1..]).unwrap();
+        assert_eq!(actions.look_all(&of_all(&["a", "b"]), &layout), None, "a broken record is none");
         fs::remove_file(layout.blob_path(layer.blob.digest)).unwrap();
         fs::write(&file, "first").unwrap();
         assert_eq!(actions.look(&Key::of(&entries()).unwrap(), &layout), None);

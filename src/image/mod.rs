@@ -16,6 +16,7 @@ pub mod write;
 pub use base::BaseImage;
 pub use build::{BuildError, Builder, Built, Parts, Platform};
 pub use cache::Actions;
+pub(crate) use cache::touch;
 pub use entry::{Content, Entry, EntryPath, EntryPathError, Kind};
 pub use files::FilesError;
 pub use layer::LayerError;

@@ -169,6 +169,13 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Debian's public archive.
+pub const DEBIAN_MIRROR: &str = "http://deb.debian.org/debian";
+/// Debian's public archive of security updates.
+pub const DEBIAN_SECURITY: &str = "http://deb.debian.org/debian-security";
+/// Both as they were at any time (snapshot.debian.org, "Usage").
+pub const DEBIAN_SNAPSHOT: &str = "https://snapshot.debian.org/archive";
+
 /// Where Debian packages come from: `[debian]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebianArchive {

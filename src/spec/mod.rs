@@ -10,15 +10,15 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub use packages::{IndexPin, PackageLock, PackagePin};
+pub use packages::{IndexPin, PackageLock, PackagePin, Past};
 
 use crate::model::{
     Digest, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Slot, Template, User,
 };
 
 pub use image::{
-    Base, Copy, DebianArchive, ImageConfig, ImageDirectory, ImageLink, ImageRecipe, ImageUser, ModeRule,
-    Owner,
+    Base, Copy, DEBIAN_MIRROR, DEBIAN_SECURITY, DEBIAN_SNAPSHOT, DebianArchive, ImageConfig, ImageDirectory,
+    ImageLink, ImageRecipe, ImageUser, ModeRule, Owner,
 };
 
 /// Everything that the artifact kinds share. What only one kind knows (Redis' memory, say) stays in that kind's table.

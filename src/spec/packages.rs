@@ -1,5 +1,6 @@
 //! What an image's Debian packages are, down to their bytes: what `bundle lock` writes and what a build fetches.
 
+use super::image::{DEBIAN_MIRROR, DEBIAN_SECURITY, DEBIAN_SNAPSHOT};
 use crate::model::Digest;
 
 /// The packages of one image, and the signed indexes that they were chosen from.
@@ -24,6 +25,8 @@ pub struct IndexPin {
     pub suite: String,
     /// The SHA-256 of the suite's `InRelease`.
     pub in_release: Digest,
+    /// When that was made, as it says: `2026-11-21T14:18:11Z`. Locks of earlier versions do not have it.
+    pub date: Option<String>,
     /// The fingerprints of the keys whose signatures under it are good, sorted.
     pub keys: Vec<String>,
     /// The index's path below the suite, such as `main/binary-amd64/Packages.xz`.
@@ -53,7 +56,40 @@ pub struct PackagePin {
     pub digest: Digest,
 }
 
+/// Where an archive of Debian's was when a lock was made: a mirror drops a package when a newer one comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Where archives as they were are to be had, without a slash at its end.
+    pub url: String,
+    /// Which archives those are: the URL that a lock has, and the name there.
+    pub archives: Vec<(String, &'static str)>,
+}
+
+impl Default for Past {
+    /// Debian's own.
+    fn default() -> Self {
+        let archives = [(DEBIAN_MIRROR, "debian"), (DEBIAN_SECURITY, "debian-security")];
+        let archives = archives.into_iter().map(|(url, name)| (url.to_owned(), name));
+        Self { url: DEBIAN_SNAPSHOT.to_owned(), archives: archives.collect() }
+    }
+}
+
+/// How long after its index an archive is looked at, in hours. By then the index has been seen there, and what it names
+/// is not yet removed (snapshot.debian.org looks four times a day, and Debian keeps for a day and a half what no index
+/// names any more).
+const LATER: i64 = 24;
+
 impl PackageLock {
+    /// Where else a package is to be had, if its archive has dropped it.
+    pub fn past(&self, package: &PackagePin, past: &Past) -> Option<String> {
+        let index = self.indexes.iter().find(|index| index.suite == package.suite)?;
+        let (_, name) = past.archives.iter().find(|(url, _)| *url == index.url)?;
+        let made: jiff::Timestamp = index.date.as_ref()?.parse().ok()?;
+        let then = made.checked_add(jiff::SignedDuration::from_hours(LATER)).ok()?;
+        let then = jiff::Timestamp::from_second(then.as_second()).ok()?.to_string().replace(['-', ':'], "");
+        Some(format!("{}/{name}/{then}/{}", past.url, package.path))
+    }
+
     /// Where a package is to be had: the URL of the archive whose suite names it, and its path there.
     pub fn url(&self, package: &PackagePin) -> Option<String> {
         let index = self.indexes.iter().find(|index| index.suite == package.suite)?;

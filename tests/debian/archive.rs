@@ -50,6 +50,8 @@ impl Archive {
         let url = serve(root.path().to_owned(), Arc::clone(&cuts));
         let archive = Self { root, url, cuts };
         archive.index();
+        // A suite that has neither updates nor security updates.
+        std::os::unix::fs::symlink("test", archive.path("dists/testing")).unwrap();
         archive.sign("Valid-Until: Fri, 01 Jan 2100 00:00:00 UTC\n");
         archive
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bundle::debian::{Cache, Http, Indexes, Options, fetch, layers};
+use bundle::spec::Past;
 use tempfile::TempDir;
 
 use super::archive::{Archive, Built};
@@ -133,7 +134,7 @@ fn names_links_and_levels_are_as_ldconfig_takes_them() {
         let http = Http::new().unwrap();
         let indexes = Indexes::fetch(&archive.sources(), &http, &cache, now()).unwrap();
         let lock = indexes.choose(&[name.to_owned()]).unwrap();
-        fetch(&lock, &http, &cache).unwrap();
+        fetch(&lock, &http, &cache, &Past::default()).unwrap();
         unpacked(&layers(&lock, &cache, &Options::default()).unwrap())
     };
     let root = made("libc-bin");

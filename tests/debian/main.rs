@@ -5,6 +5,7 @@ mod archive;
 mod debian;
 mod images;
 mod loader;
+mod program;
 mod tampered;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::sync::OnceLock;
 
 use bundle::debian::{Cache, Http, Indexes, Options, Sources};
 use bundle::image::{Content, Entry, Kind};
-use bundle::spec::PackageLock;
+use bundle::spec::{PackageLock, Past};
 
 /// Runs a command that must succeed, and returns what it wrote.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
@@ -33,7 +34,7 @@ fn mirror() -> String {
     command.args(["indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]);
     let found = String::from_utf8(run(&mut command)).unwrap();
     let found = found.lines().find_map(|line| line.strip_prefix("Debian|Debian|").map(str::to_owned));
-    found.unwrap_or_else(|| bundle::debian::MIRROR.to_owned())
+    found.unwrap_or_else(|| bundle::spec::DEBIAN_MIRROR.to_owned())
 }
 
 /// Where packages are kept between runs.
@@ -67,7 +68,7 @@ fn chosen(indexes: &Indexes, packages: &[&str]) -> (PackageLock, Cache) {
     let cache = kept();
     let names: Vec<_> = packages.iter().map(|&name| name.to_owned()).collect();
     let lock = indexes.choose(&names).unwrap();
-    bundle::debian::fetch(&lock, &Http::new().unwrap(), &cache).unwrap();
+    bundle::debian::fetch(&lock, &Http::new().unwrap(), &cache, &Past::default()).unwrap();
     (lock, cache)
 }
 

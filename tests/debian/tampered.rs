@@ -5,7 +5,7 @@ use std::process::Command;
 
 use bundle::debian::{Cache, DebianError, Http, Indexes, Options, fetch, layers};
 use bundle::image::{Entry, Kind};
-use bundle::spec::PackageLock;
+use bundle::spec::{PackageLock, Past};
 
 use super::archive::{Archive, Built, key};
 use super::{bytes, flat, now, run};
@@ -37,7 +37,7 @@ fn built(archive: &Archive, packages: &[&str], accept: &[&str]) -> Result<Vec<Ve
     let accept: Vec<_> = accept.iter().map(|&name| name.to_owned()).collect();
     let all = || {
         let lock = lock(archive, &cache, packages)?;
-        fetch(&lock, &Http::new()?, &cache)?;
+        fetch(&lock, &Http::new()?, &cache, &Past::default())?;
         let options = Options { accept_scripts: &accept, ..Options::default() };
         let mut made = layers(&lock, &cache, &options)?;
         // The cache goes with this function.
@@ -158,12 +158,48 @@ fn a_package_that_the_index_does_not_speak_of_is_refused() {
 }
 
 #[test]
+fn a_package_that_the_mirror_has_dropped_comes_from_the_archives_past() {
+    let archive = Archive::with(&[HELLO, LIBRARY]);
+    archive.sign("Date: Fri, 20 Nov 2026 14:18:11 UTC\nValid-Until: Fri, 01 Jan 2100 00:00:00 UTC\n");
+    let snapshot = Archive::with(&[]);
+    let past = Past { url: snapshot.url.clone(), archives: vec![(archive.url.clone(), "debian")] };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let lock = lock(&archive, &cache, &["hello"]).unwrap();
+    assert_eq!(lock.indexes[0].date.as_deref(), Some("2026-11-20T14:18:11Z"));
+    let fetched = |past: &Past| fetch(&lock, &Http::new().unwrap(), &cache, past);
+    let honest = fs::read(archive.deb("libhello")).unwrap();
+    fs::remove_file(archive.deb("libhello")).unwrap();
+    // A mirror of somebody else's has no past there.
+    let said = fetched(&Past::default()).unwrap_err().to_string();
+    assert!(said.contains("pool/libhello_1_amd64.deb` is not there (404)"), "{said}");
+    let said = fetched(&past).unwrap_err();
+    let cause = std::error::Error::source(&said).unwrap().to_string();
+    let said = said.to_string();
+    for url in [&archive.url, &snapshot.url] {
+        assert!(said.contains(url.as_str()), "{said}");
+    }
+    assert!(cause.contains("404"), "{cause}");
+    // A day after the index was made, when the archive's past has it for sure.
+    let there = snapshot.path("debian/20261121T141811Z/pool");
+    fs::create_dir_all(&there).unwrap();
+    fs::write(there.join("libhello_1_amd64.deb"), [&honest[1..], b"!"].concat()).unwrap();
+    let said = std::error::Error::source(&fetched(&past).unwrap_err()).unwrap().to_string();
+    assert!(said.contains("was signed") && said.contains(&snapshot.url), "{said}");
+    fs::write(there.join("libhello_1_amd64.deb"), honest).unwrap();
+    let fetched = fetched(&past).unwrap();
+    assert_eq!(fetched.past, 1);
+    layers(&lock, &cache, &Options::default()).unwrap();
+}
+
+#[test]
 fn what_lies_in_the_cache_is_looked_at_before_it_is_decoded() {
     let archive = Archive::with(&[HELLO, LIBRARY]);
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
     let lock = lock(&archive, &cache, &["hello"]).unwrap();
-    assert_eq!(fetch(&lock, &Http::new().unwrap(), &cache).unwrap(), 3);
+    let fetched = fetch(&lock, &Http::new().unwrap(), &cache, &Past::default()).unwrap();
+    assert_eq!((fetched.all, fetched.past), (3, 0));
     let pin = lock.packages.iter().find(|pin| pin.name == "libhello").unwrap();
     let mut bytes = fs::read(cache.path(pin.digest)).unwrap();
     bytes[100] ^= 1;

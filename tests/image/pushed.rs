@@ -118,7 +118,7 @@ fn mirror() -> String {
     let asked = ["indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"];
     let found = String::from_utf8(run("apt-get", &asked)).unwrap();
     let found = found.lines().find_map(|line| line.strip_prefix("Debian|Debian|").map(str::to_owned));
-    found.unwrap_or_else(|| bundle::debian::MIRROR.to_owned())
+    found.unwrap_or_else(|| bundle::spec::DEBIAN_MIRROR.to_owned())
 }
 
 #[test]

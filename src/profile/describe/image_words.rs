@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
+use crate::spec::{DEBIAN_MIRROR, DEBIAN_SECURITY};
+
 /// An image of the project's own: what is in it and how containers of it run. A service runs it as `image = "NAME"`. It is
 /// pushed to `registry.repository`.
 #[derive(JsonSchema)]
@@ -219,8 +221,8 @@ impl Default for Debian {
     fn default() -> Self {
         Self {
             suite: "trixie".to_owned(),
-            mirror: "http://deb.debian.org/debian".to_owned(),
-            security: "http://deb.debian.org/debian-security".to_owned(),
+            mirror: DEBIAN_MIRROR.to_owned(),
+            security: DEBIAN_SECURITY.to_owned(),
             snapshot: None,
             components: vec!["main".to_owned()],
             keyring: None,

@@ -2,16 +2,11 @@
 
 use toml::Spanned;
 
-use crate::spec::DebianArchive;
+use crate::spec::{DEBIAN_MIRROR, DEBIAN_SECURITY, DEBIAN_SNAPSHOT, DebianArchive};
 
 use super::super::diagnostics::Diagnostics;
 use super::super::read::Fields;
 use super::super::source::{Table, resolve_path};
-
-const MIRROR: &str = "http://deb.debian.org/debian";
-const SECURITY: &str = "http://deb.debian.org/debian-security";
-/// The archive as it was (snapshot.debian.org, "Usage").
-const SNAPSHOT: &str = "https://snapshot.debian.org/archive";
 
 /// Reads the table, or says what holds without one.
 pub(crate) fn read(table: Option<&Table<'_>>, faults: &mut Diagnostics) -> DebianArchive {
@@ -46,7 +41,7 @@ pub(crate) fn read(table: Option<&Table<'_>>, faults: &mut Diagnostics) -> Debia
     let snapshot = snapshot.map(Spanned::into_inner);
     let mirror = url(&mut fields, "mirror");
     let security = url(&mut fields, "security");
-    let of_time = |name: &str| snapshot.as_ref().map(|time| format!("{SNAPSHOT}/{name}/{time}"));
+    let of_time = |name: &str| snapshot.as_ref().map(|time| format!("{DEBIAN_SNAPSHOT}/{name}/{time}"));
     let components: Vec<String> =
         fields.list::<String>("components").into_iter().map(Spanned::into_inner).collect();
     let keyring = fields.string("keyring").and_then(|path| {
@@ -56,8 +51,10 @@ pub(crate) fn read(table: Option<&Table<'_>>, faults: &mut Diagnostics) -> Debia
     fields.finish();
     DebianArchive {
         suite,
-        mirror: mirror.or_else(|| of_time("debian")).unwrap_or_else(|| MIRROR.to_owned()),
-        security: security.or_else(|| of_time("debian-security")).unwrap_or_else(|| SECURITY.to_owned()),
+        mirror: mirror.or_else(|| of_time("debian")).unwrap_or_else(|| DEBIAN_MIRROR.to_owned()),
+        security: security
+            .or_else(|| of_time("debian-security"))
+            .unwrap_or_else(|| DEBIAN_SECURITY.to_owned()),
         snapshot,
         components: if components.is_empty() { vec!["main".to_owned()] } else { components },
         keyring,

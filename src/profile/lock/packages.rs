@@ -26,11 +26,12 @@ pub(super) fn write(text: &mut String, image: &str, lock: &PackageLock) {
         list(&lock.requested)
     );
     for index in &lock.indexes {
-        let IndexPin { url, suite, in_release, keys, path, size, digest } = index;
+        let IndexPin { url, suite, in_release, date, keys, path, size, digest } = index;
         let (url, suite, keys, path) = (value(url), value(suite), list(keys), value(path));
+        let date = date.as_ref().map_or_else(String::new, |date| format!(" date = {},", value(date)));
         let _ = writeln!(
             text,
-            "    {{ url = {url}, suite = {suite}, in_release = \"{in_release}\", keys = {keys}, path = {path}, size = {size}, digest = \"{digest}\" }},",
+            "    {{ url = {url}, suite = {suite}, in_release = \"{in_release}\",{date} keys = {keys}, path = {path}, size = {size}, digest = \"{digest}\" }},",
         );
     }
     text.push_str("]\npackages = [\n");
@@ -125,12 +126,16 @@ fn size(fields: &mut Fields<'_, '_>) -> Option<u64> {
 fn index(fields: &mut Fields<'_, '_>) -> Option<IndexPin> {
     let (url, suite) = (text(fields, "url", "+-.~_:/%@[]"), text(fields, "suite", "+-.~_/"));
     let (in_release, path) = (digest(fields, "in_release"), text(fields, "path", "+-.~_/"));
+    // What is no time is no reason to refuse a lock; it is only not asked about then.
+    let date =
+        fields.string("date").map(Spanned::into_inner).filter(|date| date.parse::<jiff::Timestamp>().is_ok());
     let keys = fields.list::<String>("keys").into_iter().map(Spanned::into_inner).collect();
     let (size, digest) = (size(fields), digest(fields, "digest"));
     Some(IndexPin {
         url: url?,
         suite: suite?,
         in_release: in_release?,
+        date,
         keys,
         path: path?,
         size: size?,
@@ -174,6 +179,7 @@ mod tests {
             url: "http://deb.debian.org/debian".to_owned(),
             suite: suite.to_owned(),
             in_release: sum,
+            date: Some("2026-11-21T14:18:11Z".to_owned()),
             keys: vec!["AB".repeat(20)],
             path: "main/binary-amd64/Packages.xz".to_owned(),
             size: 9,
