@@ -2,9 +2,13 @@
 //! `info/*.list` and `*.md5sums`; so does `dpkg -l --root`. `status.d`, where images without dpkg sometimes keep the same,
 //! is not written: dpkg does not read it, and who reads both would count every package twice.
 
+use std::fmt::Write as _;
+
+use md5::{Digest as _, Md5};
+
 use super::DebianError;
 use super::leftovers::file;
-use super::package::Package;
+use super::package::{self, Package};
 use super::tree::{Tree, place};
 use crate::image::{Entry, EntryPath, Kind};
 
@@ -18,7 +22,7 @@ pub(crate) fn write(tree: &mut Tree, packages: &[Package], architecture: &str) -
     sorted.sort_by(|a, b| a.pin.name.cmp(&b.pin.name));
     let mut status = String::new();
     for package in sorted {
-        status.push_str(&paragraph(package));
+        status.push_str(&paragraph(tree, package)?);
         let info = format!("{DATABASE}/info/{}", package.qualified());
         let mut list = b"/.\n".to_vec();
         for entry in &package.entries {
@@ -49,8 +53,9 @@ pub(crate) fn write(tree: &mut Tree, packages: &[Package], architecture: &str) -
     Ok(())
 }
 
-/// The package's own words, and that it is installed.
-fn paragraph(package: &Package) -> String {
+/// The package's own words, that it is installed, and what its configuration files were like, by which dpkg and scanners
+/// tell whether somebody changed them.
+fn paragraph(tree: &Tree, package: &Package) -> Result<String, DebianError> {
     let control = package.files.get("control").map(Vec::as_slice).unwrap_or_default();
     let control = String::from_utf8_lossy(control);
     let mut text = format!("Package: {}\nStatus: install ok installed\n", package.pin.name);
@@ -60,7 +65,28 @@ fn paragraph(package: &Package) -> String {
         text.push_str(line);
         text.push('\n');
     }
-    text + "\n"
+    let mut heading = "Conffiles:\n";
+    for path in conffiles(package) {
+        let found = EntryPath::absolute(path).ok().flatten();
+        let found = found.and_then(|at| tree.nodes().get(&place(&at, &Kind::Symlink(Vec::new()))));
+        if let Some(Kind::File(content)) = found.map(|node| &node.entry.kind) {
+            let sum = Md5::digest(package::bytes(content)?);
+            let _ = write!(text, "{heading} {path} ");
+            for byte in sum {
+                let _ = write!(text, "{byte:02x}");
+            }
+            text.push('\n');
+            heading = "";
+        }
+    }
+    Ok(text + "\n")
+}
+
+/// The files that are the administrator's to change (Debian Policy, 10.7). Others in that list are there to be removed.
+fn conffiles(package: &Package) -> Vec<&str> {
+    let list = package.files.get("conffiles").map(Vec::as_slice).unwrap_or_default();
+    let list = std::str::from_utf8(list).unwrap_or_default();
+    list.lines().map(str::trim).filter(|line| line.starts_with('/')).collect()
 }
 
 /// Of the sums those of files that the image has.

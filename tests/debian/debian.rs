@@ -170,6 +170,10 @@ fn dpkg_lists_what_an_image_has_and_finds_nothing_wrong() {
     let verified = run(Command::new("dpkg").args(["--root", root, "--verify"]));
     // A configuration file that a script gives to its user is the same file.
     assert_eq!(String::from_utf8_lossy(&verified), "");
+    let changed = "etc/default/redis-server";
+    fs::write(folder.path().join(changed), "# changed\n").unwrap();
+    let verified = run(Command::new("dpkg").args(["--root", root, "--verify"]));
+    assert_eq!(String::from_utf8_lossy(&verified), format!("??5?????? c /{changed}\n"));
 }
 
 #[test]
