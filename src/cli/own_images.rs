@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::places::Reach;
 use super::profile::Sealed;
@@ -37,7 +38,7 @@ pub(super) fn build(
     let layout =
         Layout::create(&context.layout_dir()?).map_err(|error| Failure::of(Code::Refused, &error))?;
     cache::tidy(&context.cache()?);
-    let actions = Actions::at(&context.cache()?.join("actions"));
+    let actions = Actions::at(&context.cache()?.join("actions")).noting(SystemTime::now());
     let builder = Builder { layout: &layout, actions: &actions, threads: threads() };
     let mut all = BTreeMap::new();
     for name in names {
@@ -91,7 +92,7 @@ fn one(
                 one.packages = entries(context, recipe, lock)?;
             }
             one.known = Some(known);
-            debs(context)?.used(lock);
+            debs(context)?.used(lock, SystemTime::now());
         }
         parts.push((architecture.clone(), one));
     }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::DebianError;
 use crate::model::Digest;
@@ -37,9 +38,9 @@ impl Cache {
     }
 
     /// Notes that the packages of a lock are still of use, for whoever clears the cache.
-    pub fn used(&self, lock: &PackageLock) {
+    pub fn used(&self, lock: &PackageLock, now: SystemTime) {
         for pin in &lock.packages {
-            crate::image::touch(&self.path(pin.digest));
+            crate::image::touch(&self.path(pin.digest), now);
         }
     }
 

@@ -188,15 +188,15 @@ impl Builder<'_> {
         };
         let key = match known {
             Some(Known { layers: Some(layers), .. }) => return few(layers.len()).map(|()| (layers, 0)),
-            known => known.map(|known| known.key),
+            Some(known) => Some((known.key, self.layout.new_blob()?.made().map_err(BuildError::Look)?)),
+            None => None,
         };
-        let begun = self.layout.new_blob()?.made().map_err(BuildError::Look)?;
         let plans = plan(recipe, packages)?;
         few(plans.len())?;
         let layers = self.layers(&plans)?;
         let written = layers.iter().filter(|(_, new)| *new).count();
         let noted: Vec<_> = plans.iter().zip(layers).map(|(plan, (layer, _))| (plan.note(), layer)).collect();
-        if let Some(key) = key {
+        if let Some((key, begun)) = key {
             self.actions.keep_all(&key, begun, &noted).map_err(BuildError::Look)?;
         }
         Ok((noted, written))

@@ -29,6 +29,7 @@ use crate::model::Digest;
 const TICK: Duration = Duration::from_millis(100);
 /// No result is longer, in bytes.
 const MAX_RESULT: u64 = 64 << 10;
+const DAY: Duration = Duration::from_hours(24);
 /// The program that is running (`proc(5)`).
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -36,6 +37,7 @@ const PROGRAM: &str = "/proc/self/exe";
 #[derive(Debug, Clone)]
 pub struct Actions {
     directory: PathBuf,
+    now: Option<SystemTime>,
 }
 
 /// What a layer depends on.
@@ -56,21 +58,27 @@ struct Record {
 impl Actions {
     /// The results in this directory, which need not be there.
     pub fn at(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+        Self { directory: directory.to_owned(), now: None }
+    }
+
+    /// Notes of what is found that it was of use at this time, for whoever clears old results.
+    #[must_use]
+    pub fn noting(self, now: SystemTime) -> Self {
+        Self { now: Some(now), ..self }
     }
 
     /// The layer that came of this, if the layout still has its blob. The blob was hashed when it was written; here only
     /// its size is looked at.
     pub fn look(&self, key: &Key, layout: &Layout) -> Option<Layer> {
         let record: Record = self.read(key)?;
-        touch(&self.place(key));
+        self.used(key);
         record.layer(layout)
     }
 
     /// The layers that came of this, with what they are for people, if the layout still has the blobs of all.
     pub fn look_all(&self, key: &Key, layout: &Layout) -> Option<Vec<(String, Layer)>> {
         let all: Vec<(String, Record)> = self.read(key)?;
-        touch(&self.place(key));
+        self.used(key);
         all.into_iter().map(|(note, record)| Some((note, record.layer(layout)?))).collect()
     }
 
@@ -101,6 +109,12 @@ impl Actions {
         file.write_all(&serde_json::to_vec(result)?)?;
         file.persist(self.place(key))?;
         Ok(())
+    }
+
+    fn used(&self, key: &Key) {
+        if let Some(now) = self.now {
+            touch(&self.place(key), now);
+        }
     }
 
     fn place(&self, key: &Key) -> PathBuf {
@@ -152,8 +166,12 @@ impl Key {
     }
 }
 
-/// Notes that a file is still of use, if it is there: it has been changed now.
-pub(crate) fn touch(path: &Path) {
+/// Notes that a file is still of use, once a day: it is as old as that then.
+pub(crate) fn touch(path: &Path, now: SystemTime) {
+    let age = fs::metadata(path).and_then(|about| about.modified()).map(|then| now.duration_since(then));
+    if !matches!(age, Ok(Ok(age)) if age >= DAY) {
+        return;
+    }
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },

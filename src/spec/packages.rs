@@ -83,7 +83,9 @@ impl PackageLock {
     /// Where else a package is to be had, if its archive has dropped it.
     pub fn past(&self, package: &PackagePin, past: &Past) -> Option<String> {
         let index = self.indexes.iter().find(|index| index.suite == package.suite)?;
-        let (_, name) = past.archives.iter().find(|(url, _)| *url == index.url)?;
+        // By which protocol it is reached is no matter.
+        let bare = |url: &str| url.split_once("://").map(|(_, rest)| rest.to_owned());
+        let (_, name) = past.archives.iter().find(|(url, _)| bare(url) == bare(&index.url))?;
         let made: jiff::Timestamp = index.date.as_ref()?.parse().ok()?;
         let then = made.checked_add(jiff::SignedDuration::from_hours(LATER)).ok()?;
         let then = jiff::Timestamp::from_second(then.as_second()).ok()?.to_string().replace(['-', ':'], "");
