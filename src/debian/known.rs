@@ -44,6 +44,8 @@ pub(crate) const KNOWN: &[Known] = &[
     known("gzip", "preinst"),
     known("libreadline8t64", "preinst"),
     known("libtirpc3t64", "preinst"),
+    known("usrmerge", "postinst"),
+    known("usrmerge", "preinst"),
     // A diversion that is in `tree`.
     known("postgresql-common", "preinst"),
     // For upgrades only.
