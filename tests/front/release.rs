@@ -7,7 +7,6 @@ use std::process::Command;
 use super::{installed, target_directory};
 
 /// A droplet fetches it on its first boot, over a network that may be slow.
-/// Twelve million bytes since it makes images by itself; ten before.
 const GOAL: u64 = 10_000_000;
 
 fn program() -> PathBuf {
