@@ -167,9 +167,6 @@ impl Lock {
         &self.faults
     }
 
-    /// What droplets run on, as a lock and an index name it.
-    const PLATFORM: &str = "linux/amd64";
-
     /// What a tag meant.
     pub fn image(&self, reference: &ImageReference) -> Option<&Pin> {
         self.images.get(&reference.to_string())
