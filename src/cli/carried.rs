@@ -1,6 +1,7 @@
 //! A bundle with all that it needs in one directory: written by the builder for a droplet that reaches no registry, and
 //! taken there.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_MANIFEST};
 use crate::bundle::parcel::{self, Taker as _};
 use crate::bundle::{ImagePin, Layout, LayoutError, Manifest};
 use crate::model::Digest;
-use crate::registry::{Image, Ref, Repository};
+use crate::registry::{Image, Ref, Repository, Shipment};
 use crate::spec::Activator;
 use crate::store::Store;
 
@@ -161,6 +162,7 @@ pub(super) fn mirror(
     context: &Context<'_>,
     sealed: &Sealed,
     repository: &Repository,
+    again: bool,
     reach: &Reach,
 ) -> Result<(), Failure> {
     let through = Layout::create(&context.cache()?.join("images")).map_err(refused)?;
@@ -170,8 +172,10 @@ pub(super) fn mirror(
             continue;
         }
         let registry = context.registry_of(&[image.repository.host(), repository.host()], reach)?;
-        let tag = own_images::tag(pin.digest)?;
-        let pushed = registry.mirror_image(&image.repository, pin.digest, &through, repository, &tag);
+        let (digest, tag) = (pin.digest, own_images::tag(pin.digest)?);
+        let (layout, tag, mounts) = (&through, &tag, &BTreeMap::new());
+        let shipment = Shipment { layout, digest, repository, tag, mounts, again };
+        let pushed = registry.mirror_image(&image.repository, shipment);
         let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
         tell(&format!(
             "{}: {} blobs sent to {repository} ({} bytes), {} mounted",

@@ -1,7 +1,7 @@
 //! The half-dozen operations of the distribution-spec that bundles need.
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use serde::Deserialize;
 
@@ -19,6 +19,10 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 const OCI_SUBJECT: &str = "oci-subject";
 /// What a manifest may be.
 const MANIFEST_TYPES: [&str; 4] = [MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST, DOCKER_LIST];
+/// The largest blob, in bytes, whose bytes go along with the question where they should go. A registry that does not
+/// take them then gets them twice.
+const SMALL: u64 = 64 << 10;
+
 /// How a blob came to be in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
@@ -28,6 +32,16 @@ pub(super) enum How {
     Mounted,
     /// Its bytes were sent.
     Sent,
+}
+
+/// What became of asking for more than the beginning of an upload.
+enum Favour {
+    /// The blob is there.
+    Done(How),
+    /// An upload has begun, as without it.
+    Started(Response),
+    /// Nothing.
+    No,
 }
 
 /// What a registry says of a manifest without sending it.
@@ -167,9 +181,10 @@ impl Transport {
         self.upload_blob(repository, blob, source, from).await
     }
 
-    /// Sends a blob: one POST, one PUT (distribution-spec, "Pushing a blob monolithically", "POST then PUT"). If either
-    /// fails in a way that passes, both are done again, because the session may be gone.
-    async fn upload_blob(
+    /// Sends a blob that the registry does not have, as far as is known: a small one in one POST, if the registry takes
+    /// that (distribution-spec, "Single POST"), others in one POST and one PUT ("POST then PUT"). If either fails in a
+    /// way that passes, both are done again, because the session may be gone.
+    pub(super) async fn upload_blob(
         &self,
         repository: &Repository,
         blob: &Descriptor,
@@ -178,6 +193,7 @@ impl Transport {
     ) -> Result<How, RegistryError> {
         let action = format!("send the blob {} to", blob.digest);
         let from = from.filter(|from| from.host() == repository.host() && *from != repository);
+        let mut whole = blob.size <= SMALL && matches!(source, Source::Bytes(_) | Source::File(_));
         self.retry(async || {
             let url = self.url(repository, "blobs/uploads/").await?;
             let post = Call {
@@ -185,39 +201,63 @@ impl Transport {
                 push: true,
                 ..Call::new(repository, &action, Method::POST, url)
             };
-            let mut started = None;
-            if let Some(from) = from {
-                let mut mount = Call { from: Some(from), ..post.clone() };
-                let pairs = [("mount", blob.digest.to_string()), ("from", from.name().to_owned())];
-                mount.url.query_pairs_mut().extend_pairs(pairs);
-                match self.send(&mount).await {
-                    Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(How::Mounted),
-                    // It goes on as an upload that nobody tried to spare.
-                    Ok(answer) if answer.status() == StatusCode::ACCEPTED => started = Some(answer),
-                    Err(error) if error.is_passing() => return Err(error),
-                    // Mounting is a favour: a registry that does not know it, or does not grant it, takes the bytes.
-                    _ => {}
-                }
-            }
-            let started = match started {
-                Some(started) => started,
-                None => self.expect(&post, StatusCode::ACCEPTED).await?,
+            let favour = match from {
+                Some(from) => self.mount(&post, blob, from).await?,
+                // Once: a registry that stumbles over it is asked in the other way.
+                None if std::mem::take(&mut whole) => self.in_one(&post, blob, source).await?,
+                None => Favour::No,
             };
-            let mut url = location(&post, &started)?;
-            url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-            let put = Call {
-                method: Method::PUT,
-                url,
-                headers: vec![
-                    (CONTENT_LENGTH, blob.size.to_string()),
-                    (CONTENT_TYPE, "application/octet-stream".to_owned()),
-                ],
-                body: Some(Outgoing { source, blob }),
-                ..post
+            let started = match favour {
+                Favour::Done(how) => return Ok(how),
+                Favour::Started(started) => started,
+                Favour::No => self.expect(&post, StatusCode::ACCEPTED).await?,
             };
+            let put = sending(&post, Method::PUT, location(&post, &started)?, blob, source);
             self.expect(&put, StatusCode::CREATED).await.map(|_| How::Sent)
         })
         .await
+    }
+
+    /// Asks for a blob to be mounted, with the request that would begin an upload.
+    async fn mount(
+        &self,
+        post: &Call<'_>,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<Favour, RegistryError> {
+        let mut mount = Call { from: Some(from), ..post.clone() };
+        let pairs = [("mount", blob.digest.to_string()), ("from", from.name().to_owned())];
+        mount.url.query_pairs_mut().extend_pairs(pairs);
+        match self.send(&mount).await {
+            Ok(answer) if answer.status() == StatusCode::CREATED => Ok(Favour::Done(How::Mounted)),
+            // It goes on as an upload that nobody tried to spare.
+            Ok(answer) if answer.status() == StatusCode::ACCEPTED => Ok(Favour::Started(answer)),
+            Err(error) if error.is_passing() => Err(error),
+            // Mounting is a favour: a registry that does not know it, or does not grant it, takes the bytes.
+            _ => Ok(Favour::No),
+        }
+    }
+
+    /// Sends a blob along with the request that would begin an upload, unless this registry is known not to take it so.
+    async fn in_one(
+        &self,
+        post: &Call<'_>,
+        blob: &Descriptor,
+        source: &Source,
+    ) -> Result<Favour, RegistryError> {
+        let host = post.repository.host();
+        if self.in_two.borrow().contains(host) {
+            return Ok(Favour::No);
+        }
+        let call = sending(post, Method::POST, post.url.clone(), blob, source);
+        let answer = self.send(&call).await?;
+        match answer.status() {
+            StatusCode::CREATED => return Ok(Favour::Done(How::Sent)),
+            StatusCode::NOT_FOUND => return Err(self.wrong(&call, answer).await),
+            _ => self.in_two.borrow_mut().insert(host.to_owned()),
+        };
+        // The bytes have not been looked at, but an upload has begun.
+        Ok(if answer.status() == StatusCode::ACCEPTED { Favour::Started(answer) } else { Favour::No })
     }
 
     /// Gets a small blob and verifies it.
@@ -293,6 +333,23 @@ impl Transport {
         let url = self.url(repository, &format!("blobs/{digest}")).await?;
         Ok(Call::new(repository, action, method, url))
     }
+}
+
+/// The call that sends a blob's bytes to `url`, like `post` in all else.
+fn sending<'a>(
+    post: &Call<'a>,
+    method: Method,
+    mut url: Url,
+    blob: &'a Descriptor,
+    source: &'a Source,
+) -> Call<'a> {
+    // A registry may have kept the digest of the request before.
+    if url.query_pairs().all(|(name, _)| name != "digest") {
+        url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+    }
+    let headers =
+        vec![(CONTENT_LENGTH, blob.size.to_string()), (CONTENT_TYPE, "application/octet-stream".to_owned())];
+    Call { method, url, headers, body: Some(Outgoing { source, blob }), ..post.clone() }
 }
 
 fn most(limit: u64) -> usize {

@@ -10,7 +10,7 @@ use bundle::bundle::{Layout, seal};
 use bundle::image::unpack;
 use bundle::model::Digest;
 use bundle::profile::{check, load};
-use bundle::registry::{Options, Registry as Client, Repository};
+use bundle::registry::{Options, Registry as Client, Repository, Shipment};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -151,7 +151,16 @@ fn another_encoder_s_image_or_bundle_is_the_same_content() {
     let (other, _) = encoded(&layout, image.manifest.digest);
     assert_ne!(other, image.manifest.digest);
     let tag = format!("image-{}", other.hex()).parse().unwrap();
-    client.push_image(&layout, other, &repository, &tag, &BTreeMap::default()).unwrap();
+    let mounts = BTreeMap::default();
+    let shipment = Shipment {
+        layout: &layout,
+        digest: other,
+        repository: &repository,
+        tag: &tag,
+        mounts: &mounts,
+        again: false,
+    };
+    client.push_image(shipment).unwrap();
 
     // A bundle that names that image.
     let sealed = |text: &str, image: Digest, into: &str| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use bundle::bundle::Layout;
 use bundle::model::Digest;
-use bundle::registry::{Environment, Image, Options, Patience, PushedImage, Registry as Client};
+use bundle::registry::{Environment, Image, Options, Patience, PushedImage, Registry as Client, Shipment};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -128,15 +128,10 @@ fn push(
         serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["layers"][0]["digest"].clone();
     let from = from.map(|name| format!("{}/{name}", registry.host()).parse().unwrap());
     let mounts = from.into_iter().map(|from| (layer.as_str().unwrap().parse().unwrap(), from)).collect();
-    let repository = format!("{}/app", registry.host()).parse().unwrap();
-    let pushed = client(&registry.host(), dir).push_image(
-        layout,
-        digest,
-        &repository,
-        &"v1".parse().unwrap(),
-        &mounts,
-    );
-    pushed.map_err(|error| words(&error))
+    let (repository, tag) = (format!("{}/app", registry.host()).parse().unwrap(), "v1".parse().unwrap());
+    let (repository, tag, mounts) = (&repository, &tag, &mounts);
+    let shipment = Shipment { layout, digest, repository, tag, mounts, again: false };
+    client(&registry.host(), dir).push_image(shipment).map_err(|error| words(&error))
 }
 
 /// A registry that takes everything, with tokens that are good for `good` requests each.
