@@ -227,7 +227,8 @@ pub(super) struct Sent {
     client: Option<Registry>,
     /// What they are made of.
     pub(super) documents: Vec<Documents>,
-    tags: Vec<(Digest, Tag)>,
+    /// The tags that they do not have yet.
+    pub(super) tags: Vec<(Digest, Tag)>,
 }
 
 /// Sends the images to the profile's repository; nothing if there are none.
@@ -279,12 +280,6 @@ impl Sent {
     /// The client for the images, where `other` is that for the bundle.
     pub(super) fn client<'a>(&'a self, other: &'a Registry) -> &'a Registry {
         self.client.as_ref().unwrap_or(other)
-    }
-
-    /// Tags those that have no tag yet.
-    pub(super) fn tag(&self, layout: &Layout, other: &Registry) -> Result<(), Failure> {
-        let tagged = self.client(other).tag(layout, &self.repository, &self.tags);
-        tagged.map_err(|error| Failure::of(Code::Refused, &error))
     }
 }
 

@@ -162,16 +162,17 @@ pub(super) fn send(
             of_bundle.keep(context)?;
             attach(&registry, &repository, own.as_ref(), &of_bundle)?;
         }
-        if let Some(own) = &own {
-            own.tag(layout, &registry)?;
+        let own_tag = (!asked.bundle).then(|| (bundle.oci_digest(), Tag::of_bundle(bundle.digest())));
+        let mut tags: Vec<_> = own_tag.into_iter().collect();
+        match own {
+            Some(own) if own.repository == repository => tags.extend(own.tags),
+            Some(own) => own.client(&registry).tag(layout, &own.repository, &own.tags).map_err(refused)?,
+            None => {}
         }
-        // Last of all that of the profile: whoever sees it there may believe in all the rest.
-        for (there, tag) in [(asked.bundle, Tag::of_bundle(bundle.digest())), (asked.tag, tag.clone())] {
-            if !there {
-                registry.tag(layout, &repository, &[(bundle.oci_digest(), tag)]).map_err(refused)?;
-                pushed.tags_moved += 1;
-            }
-        }
+        registry.tag(layout, &repository, &tags).map_err(refused)?;
+        // Last of all: whoever sees it there may believe in all the rest.
+        registry.tag(layout, &repository, &[(bundle.oci_digest(), tag.clone())]).map_err(refused)?;
+        pushed.tags_moved += 1;
     }
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
     Ok(Sent { repository, pushed, with_activator })

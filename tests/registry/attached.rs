@@ -103,6 +103,45 @@ fn the_list_is_where_to_look_and_the_manifest_is_what_is_believed() {
 }
 
 #[test]
+fn attachments_go_together_and_a_list_is_written_once() {
+    let (one, other) = (Descriptor::of(MANIFEST_TYPE, b"one"), Descriptor::of(MANIFEST_TYPE, b"other"));
+    let all = [
+        attachment(&one, b"a list"),
+        attachment(&one, b"another"),
+        attachment(&other, b"third"),
+        attachment(&other, b"fourth"),
+    ];
+    let client = Client::new(Options { plain_http: true, ..Options::default() }).unwrap();
+    let lists: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::default();
+    let registry = Hostile::start(move |request| match request.method.as_str() {
+        "POST" => Answer::new("202 Accepted", "").header("Location", "/up"),
+        "PUT" => {
+            if request.target.contains("/manifests/sha256-") {
+                lists.lock().unwrap().insert(request.target.clone(), request.body.clone());
+            }
+            Answer::new("201 Created", "")
+        }
+        _ => match lists.lock().unwrap().get(&request.target) {
+            Some(list) => Answer::new("200 OK", list.clone()),
+            None => Answer::new("404 Not Found", ""),
+        },
+    });
+    let repository = format!("{}/app", registry.host()).parse().unwrap();
+    assert_eq!(client.attach(&repository, &all).unwrap().len(), 4);
+    let requests = registry.requests();
+    let count = |method: &str, part: &str| {
+        requests.iter().filter(|request| request.method == method && request.target.contains(part)).count()
+    };
+    assert_eq!(
+        (count("POST", ""), count("PUT", "/up"), count("HEAD", "")),
+        (5, 5, 0),
+        "what is empty is sent once"
+    );
+    assert_eq!((count("PUT", "/manifests/sha256:"), count("PUT", "/manifests/sha256-")), (4, 2));
+    assert_eq!(count("GET", ""), 4, "each list before and after");
+}
+
+#[test]
 fn a_registry_that_keeps_the_list_is_not_given_a_tag() {
     let (dir, bundle) = (tempfile::tempdir().unwrap(), sample::bundle("x\n"));
     drop(layout(&bundle, dir.path()));
