@@ -88,7 +88,10 @@ fn put_activator(context: &Context<'_>, activator: &Activator, to: &Layout) -> R
 }
 
 /// What an image's digest leads to on a droplet: from the builder's cache if it is the profile's own, the rest from its
-/// registry, each blob by its digest.
+/// registry, each blob by its digest. Of an index that is the index itself, so that the digest stays, and one manifest: a
+/// layout may lack the others (image-spec, `image-layout.md`, "Blobs": "MAY be missing referenced blobs"), and neither
+/// `bundle switch` nor `skopeo copy` without `--all` asks for them. A registry may refuse such an index; see
+/// [`mirror`].
 fn put_image(
     context: &Context<'_>,
     own: Option<&Own>,
@@ -157,7 +160,7 @@ pub(super) fn load(
     Ok(())
 }
 
-/// Copies those of a bundle's images that others have published into the bundle's own repository.
+/// Copies those of a bundle's images that others have published into the bundle's own repository, for every platform.
 pub(super) fn mirror(
     context: &Context<'_>,
     sealed: &Sealed,

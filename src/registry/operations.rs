@@ -63,15 +63,10 @@ impl Transport {
         let action = format!("look for the manifest `{name}` in");
         self.retry(async || {
             let call = Call { push, ..self.manifest_call(repository, name, Method::HEAD, &action).await? };
-            let response = self.send(&call).await?;
-            match response.status() {
-                StatusCode::OK => {
-                    let known = media_type(&response).is_none_or(|found| MANIFEST_TYPES.contains(&&*found));
-                    Ok(Some(Head { digest: content_digest(&response).filter(|_| known) }))
-                }
-                StatusCode::NOT_FOUND => Ok(None),
-                _ => Err(self.wrong(&call, response).await),
-            }
+            Ok(self.found(&call).await?.map(|response| {
+                let known = media_type(&response).is_none_or(|found| MANIFEST_TYPES.contains(&&*found));
+                Head { digest: content_digest(&response).filter(|_| known) }
+            }))
         })
         .await
     }
@@ -156,12 +151,7 @@ impl Transport {
             let mut call = self.blob_call(repository, blob.digest, Method::HEAD, &action).await?;
             // The same token as for the upload that may follow.
             call.push = true;
-            let response = self.send(&call).await?;
-            match response.status() {
-                StatusCode::OK => Ok(true),
-                StatusCode::NOT_FOUND => Ok(false),
-                _ => Err(self.wrong(&call, response).await),
-            }
+            Ok(self.found(&call).await?.is_some())
         })
         .await
     }
@@ -307,6 +297,16 @@ impl Transport {
     ) -> Result<Response, RegistryError> {
         let response = self.send(call).await?;
         if response.status() == status { Ok(response) } else { Err(self.wrong(call, response).await) }
+    }
+
+    /// The answer, if there is what is asked for.
+    pub(super) async fn found(&self, call: &Call<'_>) -> Result<Option<Response>, RegistryError> {
+        let response = self.send(call).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Some(response)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.wrong(call, response).await),
+        }
     }
 
     async fn manifest_call<'a>(

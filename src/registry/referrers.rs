@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::header::{ACCEPT, LINK};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -141,16 +141,10 @@ impl Transport {
             };
             let page = self
                 .retry(async || {
-                    let response = self.send(&call).await?;
-                    match response.status() {
-                        StatusCode::OK => {
-                            let next = next(&response);
-                            let limit = usize::try_from(MAX_MANIFEST).unwrap_or(usize::MAX);
-                            Ok(Some((self.read(&call, response, limit).await?, next)))
-                        }
-                        StatusCode::NOT_FOUND => Ok(None),
-                        _ => Err(self.wrong(&call, response).await),
-                    }
+                    let Some(response) = self.found(&call).await? else { return Ok(None) };
+                    let next = next(&response);
+                    let limit = usize::try_from(MAX_MANIFEST).unwrap_or(usize::MAX);
+                    Ok(Some((self.read(&call, response, limit).await?, next)))
                 })
                 .await?;
             let Some((bytes, next)) = page else { return Ok(digests) };
