@@ -210,6 +210,17 @@ fn an_image_for_two_platforms_is_pushed_whole_built_again_and_unpacked_for_each(
     let (code, said) = pushed.bundle(&["unpack", "--platform", "linux/riscv64", &image, "out"]);
     assert!(code != 0 && said.contains("linux/riscv64"), "{code}: {said}");
 
+    // One of the two by itself, also out of a layout.
+    assert_eq!(pushed.bundle(&["image", "p.toml", "web", "--layout", "layout"]).0, 0);
+    let (code, said) = pushed.bundle(&["unpack", "--platform", "linux/arm64", "oci:layout", "out"]);
+    assert_eq!(code, 0, "{said}");
+    let layout = Layout::open(&pushed.project.path().join("layout")).unwrap();
+    let index: Value =
+        serde_json::from_slice(&layout.read_blob(digest.parse().unwrap(), 1 << 20).unwrap()).unwrap();
+    let one = format!("{repository}@{}", index["manifests"][0]["digest"].as_str().unwrap());
+    let (code, said) = pushed.bundle(&["unpack", "--platform", "linux/arm64", &one, "other"]);
+    assert!(code != 0 && said.contains("its `architecture` is `amd64`"), "{code}: {said}");
+
     pushed.write("tree/a", "fIrst\n");
     let (code, said) = pushed.verify();
     assert!(code == 51 && said.contains("`/srv/a` in layer 1"), "{code}: {said}");
