@@ -4,9 +4,9 @@ use futures_util::future::try_join;
 
 use super::Registry;
 use super::error::RegistryError;
-use super::operations::How;
 use super::reference::{Repository, Tag};
 use super::source::Source;
+use super::upload::How;
 use crate::bundle::oci::{MANIFEST_TYPE, MAX_MANIFEST, OciManifest, bundle_tag};
 use crate::bundle::{Layout, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;

@@ -26,6 +26,7 @@ mod retry;
 mod source;
 mod tokens;
 mod transport;
+mod upload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

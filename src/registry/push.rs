@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::error::RegistryError;
-use super::operations::How;
 use super::reference::{Repository, Tag};
 use super::source::Source;
 use super::transport::Transport;
+use super::upload::How;
 use super::{Descriptor, Registry};
 use crate::bundle::image::{ImageError, Leads};
 use crate::bundle::oci::MAX_MANIFEST;

@@ -192,6 +192,29 @@ fn eight_blobs_wait_for_one_token_and_go_in_one_piece_each() {
 }
 
 #[test]
+fn a_small_blob_goes_in_one_request_where_the_registry_takes_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, digest, _) = image(&dir, &[1000, 300_000]);
+    // The config and the first layer are small. Who answers with a beginning goes on from there, others are asked anew.
+    for (status, posts, puts) in [
+        ("201 Created", 3..=3, 1),
+        ("202 Accepted", 3..=3, 3),
+        ("405 Method Not Allowed", 4..=5, 3),
+        ("500 Internal Server Error", 4..=5, 3),
+    ] {
+        let registry = taking(1000, move |request| {
+            let whole = request.method == "POST" && request.target.contains("?digest=sha256");
+            assert!(!whole || !request.body.is_empty());
+            let location = "/v2/app/blobs/uploads/whole?state=x";
+            whole.then(|| Answer::new(status, "").header("Location", location))
+        });
+        assert_eq!(push(&registry, &dir, &layout, digest, None).unwrap().blobs_sent, 3, "{status}");
+        assert!(posts.contains(&count(&registry, "POST", "")), "{status}: {:#?}", registry.requests());
+        assert_eq!(count(&registry, "PUT", "state=x&digest="), puts, "{status}");
+    }
+}
+
+#[test]
 fn a_token_that_ends_in_the_middle_is_renewed_once_for_all() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest, _) = image(&dir, &[100_000, 200_000, 300_000]);
