@@ -154,8 +154,7 @@ pub(super) fn send(
             sent
         }
     };
-    let mut pushed =
-        registry.send_bundle(layout, bundle.oci_digest(), &repository, asked).map_err(refused)?;
+    let pushed = registry.send_bundle(layout, bundle.oci_digest(), &repository, asked).map_err(refused)?;
     if !asked.tag {
         if let Some(profile) = how.provenance {
             let of_bundle = provenance::of_bundle(profile, sealed, &repository).map_err(unwritten)?;
@@ -172,7 +171,6 @@ pub(super) fn send(
         registry.tag(layout, &repository, &tags).map_err(refused)?;
         // Last of all: whoever sees it there may believe in all the rest.
         registry.tag(layout, &repository, &[(bundle.oci_digest(), tag.clone())]).map_err(refused)?;
-        pushed.tags_moved += 1;
     }
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
     Ok(Sent { repository, pushed, with_activator })

@@ -131,12 +131,10 @@ fn a_first_push_takes_few_round_trips_and_writes_its_tags_last() {
     let (registry, rounds) = push(Takes { one_post: true, lists: true });
     assert_eq!(counts(&registry), [6, 9, 9, 0], "{:#?}", registry.requests());
     // Fourteen where nobody has to wait; one after the other they would be twenty-five.
-
     assert!(rounds <= 18, "{rounds} rounds");
     // Two lists, which are read before and after.
     let (registry, rounds) = push(Takes { one_post: false, lists: false });
     assert_eq!(counts(&registry), [6, 9, 20, 4], "{:#?}", registry.requests());
-
     assert!(rounds <= 24, "{rounds} rounds");
 }
 
