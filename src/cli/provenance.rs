@@ -10,6 +10,7 @@ use super::Context;
 use super::own_images::Own;
 use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
+use crate::bundle::oci::{Descriptor, MANIFEST_TYPE};
 use crate::model::json::CanonicalJsonError;
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
@@ -25,7 +26,7 @@ const ABOUT: &str = "in-toto.io/predicate-type";
 
 /// The documents about one manifest.
 pub(super) struct Documents {
-    manifest: Digest,
+    subject: Descriptor,
     /// The bill of materials.
     sbom: Vec<u8>,
     /// How it was built.
@@ -46,7 +47,8 @@ pub(super) fn of_bundle(
     let mut pinned: BTreeMap<String, Pinned> =
         images.iter().map(|image| (image.reference.clone(), image.digest.into())).collect();
     pinned.extend(own.keys().flat_map(|name| lock(resolved, name)));
-    documents(repository, bundle.oci_digest(), parts, &Build { pinned, ..build(profile) })
+    let manifest = Descriptor::of(MANIFEST_TYPE, bundle.oci_manifest());
+    documents(repository, manifest, parts, &Build { pinned, ..build(profile) })
 }
 
 /// The documents about one of the profile's own images that is in `repository`.
@@ -74,18 +76,18 @@ pub(super) fn of_image(
         });
     }
     let pinned = lock(resolved, name).collect();
-    documents(repository, own.built.root.digest, parts, &Build { pinned, ..build(profile) })
+    documents(repository, own.built.root.clone(), parts, &Build { pinned, ..build(profile) })
 }
 
 fn documents(
     repository: &Repository,
-    manifest: Digest,
+    manifest: Descriptor,
     parts: Vec<Part>,
     build: &Build,
 ) -> Result<Documents, CanonicalJsonError> {
-    let subject = Subject { name: repository.to_string(), digest: manifest };
+    let subject = Subject { name: repository.to_string(), digest: manifest.digest };
     let (sbom, statement) = (spdx::document(&subject, parts)?, slsa::statement(&subject, build)?);
-    Ok(Documents { manifest, sbom, statement })
+    Ok(Documents { subject: manifest, sbom, statement })
 }
 
 /// What the lock and the recipe pin for one of the profile's own images.
@@ -140,27 +142,38 @@ impl Documents {
         };
         fs::create_dir_all(&directory).map_err(refused)?;
         for (ending, bytes) in [("spdx.json", &self.sbom), ("intoto.json", &self.statement)] {
-            let path = directory.join(format!("{}.{ending}", self.manifest.hex()));
+            let path = directory.join(format!("{}.{ending}", self.subject.digest.hex()));
             fs::write(path, bytes).map_err(refused)?;
         }
         Ok(())
     }
 
-    /// Attaches them to their manifest, which is in `repository` by now.
-    pub(super) fn attach(&self, registry: &Registry, repository: &Repository) -> Result<(), Failure> {
+    fn attachments(&self) -> [Attachment<'_>; 2] {
         let about = BTreeMap::from([(ABOUT.to_owned(), slsa::PREDICATE.to_owned())]);
-        for (kind, bytes, annotations) in
-            [(spdx::MEDIA_TYPE, &self.sbom, BTreeMap::new()), (slsa::MEDIA_TYPE, &self.statement, about)]
-        {
-            let attachment = Attachment { artifact_type: kind, media_type: kind, bytes, annotations };
-            registry.attach(repository, self.manifest, &attachment).map_err(|error| {
-                Failure::of(Code::Refused, &error)
-                    .within("what it is made of cannot be attached".to_owned())
-                    .hint("`--no-provenance` pushes without that")
-            })?;
-        }
-        Ok(())
+        [(spdx::MEDIA_TYPE, &self.sbom, BTreeMap::new()), (slsa::MEDIA_TYPE, &self.statement, about)].map(
+            |(kind, bytes, annotations)| Attachment {
+                subject: &self.subject,
+                artifact_type: kind,
+                media_type: kind,
+                bytes,
+                annotations,
+            },
+        )
     }
+}
+
+/// Attaches documents to their manifests, which are in `repository` by now.
+pub(super) fn attach<'a>(
+    registry: &Registry,
+    repository: &Repository,
+    documents: impl IntoIterator<Item = &'a Documents>,
+) -> Result<(), Failure> {
+    let attachments: Vec<_> = documents.into_iter().flat_map(Documents::attachments).collect();
+    registry.attach(repository, &attachments).map(drop).map_err(|error| {
+        Failure::of(Code::Refused, &error)
+            .within("what it is made of cannot be attached".to_owned())
+            .hint("`--no-provenance` pushes without that")
+    })
 }
 
 /// The commit that a project is at, and whether any file of it differs; `None` where git tracks nothing.

@@ -9,8 +9,8 @@ mod deb;
 mod elf;
 mod error;
 mod fetch;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod grouping;
 mod known;
 mod ldconfig;

@@ -9,6 +9,7 @@
 
 #[path = "../unpack/listing.rs"]
 mod listing;
+mod locked;
 mod made;
 mod project;
 mod pushed;
