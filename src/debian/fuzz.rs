@@ -9,6 +9,7 @@ use std::fs;
 use super::cache::Cache;
 use super::control::Relation;
 use super::deb::{self, Decoded};
+use super::elf;
 use super::package::{self, Package};
 use super::release::Release;
 use super::solve::solve;
@@ -73,6 +74,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "deb", seeds: Vec::new, words: DEB, run: package, least: 12 },
     Target { name: "packages", seeds: with_base, words: FIELDS, run: packages, least: 6 },
     Target { name: "release", seeds: Vec::new, words: FIELDS, run: release, least: 10 },
+    Target { name: "library", seeds: libraries, words: &["\x7fELF", "GNU\0"], run: library, least: 4 },
 ];
 
 /// Sets the checksum of everything that looks like the header of a tar, so that a mutation is not lost on it.
@@ -214,6 +216,63 @@ fn whatever_a_package_has_in_it_it_is_read_or_refused() {
 #[test]
 fn whatever_an_index_has_in_it_packages_are_chosen_or_it_is_said_why_not() {
     TARGETS[1].drive();
+}
+
+/// Two shared libraries, of 32 and of 64 bits, with nothing but what is read of one.
+fn libraries() -> Vec<Vec<u8>> {
+    let number = |value: u64, wide: bool| value.to_le_bytes()[..if wide { 8 } else { 4 }].to_vec();
+    [false, true]
+        .map(|wide| {
+            let (header, segment) = if wide { (64, 56) } else { (52, 32) };
+            let dynamic = header + 3 * segment;
+            let pairs: Vec<_> =
+                [5, dynamic + 100, 14, 1, 0, 0].into_iter().flat_map(|one| number(one, wide)).collect();
+            let note = dynamic + 110;
+            let mut bytes = [b"\x7fELF", &[if wide { 2 } else { 1 }, 1, 1][..]].concat();
+            bytes.resize(16, 0);
+            bytes.extend([3, 0, if wide { 62 } else { 3 }, 0]);
+            bytes.resize(if wide { 32 } else { 28 }, 0);
+            bytes.extend(number(header, wide));
+            bytes.resize(if wide { 56 } else { 44 }, 0);
+            bytes.extend([3, 0]);
+            for (kind, offset, size) in
+                [(1, 0, note), (2, dynamic, pairs.len() as u64), (0x6474_e553, note, 32)]
+            {
+                let at = bytes.len().max(usize::try_from(header).unwrap());
+                bytes.resize(at, 0);
+                let rest = if wide {
+                    vec![offset, offset, 0, size, size, 8]
+                } else {
+                    vec![offset, offset, 0, size, size, 0, 4]
+                };
+                bytes.extend(number(kind, wide));
+                bytes.extend(rest.into_iter().flat_map(|one| number(one, wide)));
+            }
+            bytes.extend(pairs);
+            bytes.resize(usize::try_from(dynamic + 100).unwrap(), 0);
+            bytes.extend(b"\0libx.so\0\0");
+            for word in [4_u32, 16, 5, u32::from_le_bytes(*b"GNU\0"), 0xc000_8002, 4, 3, 0] {
+                bytes.extend(word.to_le_bytes());
+            }
+            bytes
+        })
+        .to_vec()
+}
+
+/// A library is read or it is none; what it calls itself is in it.
+fn library(bytes: &[u8]) -> String {
+    let Some(found) = elf::read(&bytes.to_vec().into()).unwrap() else { return "none".to_owned() };
+    let named = found.soname.as_deref().filter(|name| !name.is_empty());
+    let is_in = |name: &[u8]| bytes.windows(name.len()).any(|part| part == name);
+    assert!(named.is_none_or(is_in), "a name from nowhere");
+    format!("{} {} {}", found.wide, named.is_some(), found.level)
+}
+
+#[test]
+fn whatever_a_library_has_in_it_it_is_read_or_is_none() {
+    let (narrow, wide) = (library(&libraries()[0]), library(&libraries()[1]));
+    assert_eq!((narrow.as_str(), wide.as_str()), ("false true 1", "true true 1"));
+    TARGETS[3].drive();
 }
 
 #[test]
