@@ -1,5 +1,7 @@
 //! The profile's own images: built before its bundle is sealed, because the bundle names them by digest.
 
+pub(super) mod dockerfile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -17,12 +19,17 @@ use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
 use crate::registry::{Image, Registry, Repository, Tag};
-use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock};
+use crate::spec::{Base, DebianArchive, ImageRecipe, LockedDockerfile, PackageLock};
 
-/// An image that was built, and where the layers are that were not.
+/// An image of the profile's own, and where the layers are that are not here.
 #[derive(Debug)]
 pub(super) struct Own {
-    pub(super) built: Built,
+    /// By which the bundle names it.
+    pub(super) digest: Digest,
+    /// What was built; `None` if a Dockerfile makes it and it was built elsewhere.
+    pub(super) built: Option<Built>,
+    /// The Dockerfile that makes it, if one does.
+    pub(super) dockerfile: Option<LockedDockerfile>,
     /// The repositories of the base's layers, by digest.
     pub(super) mounts: BTreeMap<Digest, Repository>,
 }
@@ -40,16 +47,23 @@ pub(super) fn build(
     let builder = Builder { layout: &layout, actions: &actions, threads: threads() };
     let mut all = BTreeMap::new();
     for name in names {
+        if let Some(locked) = resolved.dockerfiles.get(name) {
+            let own = dockerfile::locked(&layout, locked)
+                .map_err(|failure| failure.within(format!("the image `{name}` is not what the lock says")))?;
+            all.insert(name.clone(), own);
+            continue;
+        }
         let Some(recipe) = resolved.images.get(name) else { continue };
         let packages = resolved.packages.get(name).map(Vec::as_slice).unwrap_or_default();
-        let own = one(context, &builder, recipe, packages, reach)
+        let (built, mounts) = one(context, &builder, recipe, packages, reach)
             .map_err(|failure| failure.within(format!("the image `{name}` cannot be built")))?;
+        let digest = built.root.digest;
         let (layers, written) =
-            (own.built.platforms.iter().map(|one| one.layers.len()).sum::<usize>(), own.built.written);
+            (built.platforms.iter().map(|one| one.layers.len()).sum::<usize>(), built.written);
         if written > 0 {
-            tell(&format!("image {name} {}: {written} of {layers} layers written", own.built.root.digest));
+            tell(&format!("image {name} {digest}: {written} of {layers} layers written"));
         }
-        all.insert(name.clone(), own);
+        all.insert(name.clone(), Own { digest, built: Some(built), dockerfile: None, mounts });
     }
     Ok(all)
 }
@@ -65,7 +79,7 @@ fn one(
     recipe: &ImageRecipe,
     packages: &[PackageLock],
     reach: &Reach,
-) -> Result<Own, Failure> {
+) -> Result<(Built, BTreeMap<Digest, Repository>), Failure> {
     let mut mounts = BTreeMap::new();
     let mut parts = Vec::new();
     for architecture in &recipe.architectures {
@@ -87,7 +101,7 @@ fn one(
         ));
     }
     let built = builder.build(recipe, parts).map_err(|error| Failure::of(Code::Input, &error))?;
-    Ok(Own { built, mounts })
+    Ok((built, mounts))
 }
 
 /// The layers of a recipe's packages, which are fetched if the cache has not got them.
@@ -241,7 +255,12 @@ pub(super) fn push(
         &other
     };
     for (name, own) in images {
-        let digest = own.built.root.digest;
+        let digest = own.digest;
+        if own.built.is_none() {
+            dockerfile::must_be_there(client, &repository, name, digest)?;
+            tell(&format!("image {name} is already in {repository}"));
+            continue;
+        }
         let pushed = client.push_image(&layout, digest, &repository, &tag(digest)?, &own.mounts);
         let pushed = pushed.map_err(|error| refused(&error))?;
         tell(&format!(

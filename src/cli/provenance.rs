@@ -14,10 +14,10 @@ use crate::model::json::CanonicalJsonError;
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
 use crate::provenance::Subject;
-use crate::provenance::slsa::{self, Build, Pinned};
+use crate::provenance::slsa::{self, Build, Dockerfile, Pinned};
 use crate::provenance::spdx::{self, Part};
 use crate::registry::{Attachment, Registry, Repository};
-use crate::spec::Base;
+use crate::spec::{Base, LockedDockerfile};
 
 /// The annotation by which others tell statements apart before they fetch them (docs.docker.com, "Image attestation
 /// storage").
@@ -26,8 +26,8 @@ const ABOUT: &str = "in-toto.io/predicate-type";
 /// The documents about one manifest.
 pub(super) struct Documents {
     manifest: Digest,
-    /// The bill of materials.
-    sbom: Vec<u8>,
+    /// The bill of materials, if it is known what is in there.
+    sbom: Option<Vec<u8>>,
     /// How it was built.
     statement: Vec<u8>,
 }
@@ -46,7 +46,7 @@ pub(super) fn of_bundle(
     let mut pinned: BTreeMap<String, Pinned> =
         images.iter().map(|image| (image.reference.clone(), image.digest.into())).collect();
     pinned.extend(own.keys().flat_map(|name| lock(resolved, name)));
-    documents(repository, bundle.oci_digest(), parts, &Build { pinned, ..build(profile) })
+    documents(repository, bundle.oci_digest(), Some(parts), &Build { pinned, ..build(profile) })
 }
 
 /// The documents about one of the profile's own images that is in `repository`.
@@ -56,12 +56,16 @@ pub(super) fn of_image(
     (name, own): (&ImageName, &Own),
     repository: &Repository,
 ) -> Result<Documents, CanonicalJsonError> {
+    if let Some(locked) = &own.dockerfile {
+        let build = Build { dockerfile: Some(of_dockerfile(locked)), ..build(profile) };
+        return documents(repository, own.digest, None, &build);
+    }
     let mut parts = Vec::new();
     if let Some(Base::Image { repository, digest, .. }) = resolved.images.get(name).map(|recipe| &recipe.base)
     {
         parts.push(Part::Image { name: repository.clone(), digest: *digest });
     }
-    for platform in &own.built.platforms {
+    for platform in own.built.iter().flat_map(|built| &built.platforms) {
         parts.extend(platform.base.iter().map(|layer| Part::Layer(layer.digest)));
         parts.extend(platform.layers.iter().map(|layer| Part::Layer(layer.blob.digest)));
     }
@@ -74,18 +78,33 @@ pub(super) fn of_image(
         });
     }
     let pinned = lock(resolved, name).collect();
-    documents(repository, own.built.root.digest, parts, &Build { pinned, ..build(profile) })
+    documents(repository, own.digest, Some(parts), &Build { pinned, ..build(profile) })
 }
 
+/// What is known of an image that BuildKit made. Which packages are in it is not: it has no bill of materials, because an
+/// empty one would say that there are none.
+fn of_dockerfile(locked: &LockedDockerfile) -> Dockerfile {
+    let LockedDockerfile { recipe, lock } = locked;
+    Dockerfile {
+        path: recipe.inside.clone(),
+        target: recipe.target.clone(),
+        args: recipe.args.clone(),
+        platforms: recipe.architectures.iter().map(|one| format!("linux/{one}")).collect(),
+        inputs: lock.inputs,
+        builder: lock.builder.clone(),
+    }
+}
+
+/// Without `parts` there is no bill of materials.
 fn documents(
     repository: &Repository,
     manifest: Digest,
-    parts: Vec<Part>,
+    parts: Option<Vec<Part>>,
     build: &Build,
 ) -> Result<Documents, CanonicalJsonError> {
     let subject = Subject { name: repository.to_string(), digest: manifest };
-    let (sbom, statement) = (spdx::document(&subject, parts)?, slsa::statement(&subject, build)?);
-    Ok(Documents { manifest, sbom, statement })
+    let sbom = parts.map(|parts| spdx::document(&subject, parts)).transpose()?;
+    Ok(Documents { manifest, sbom, statement: slsa::statement(&subject, build)? })
 }
 
 /// What the lock and the recipe pin for one of the profile's own images.
@@ -126,8 +145,8 @@ fn build(profile: &ProfileArgument) -> Build {
         profile: inside(sources.root()),
         lock: Some(inside(&sources.lock_path())).filter(|lock| files.contains_key(lock)),
         files,
-        pinned: BTreeMap::new(),
         commit: commit(&beside),
+        ..Build::default()
     }
 }
 
@@ -139,7 +158,8 @@ impl Documents {
             Failure::new(Code::Refused, format!("cannot write below `{}`: {error}", directory.display()))
         };
         fs::create_dir_all(&directory).map_err(refused)?;
-        for (ending, bytes) in [("spdx.json", &self.sbom), ("intoto.json", &self.statement)] {
+        let sbom = self.sbom.as_ref().map(|sbom| ("spdx.json", sbom));
+        for (ending, bytes) in sbom.into_iter().chain([("intoto.json", &self.statement)]) {
             let path = directory.join(format!("{}.{ending}", self.manifest.hex()));
             fs::write(path, bytes).map_err(refused)?;
         }
@@ -149,9 +169,9 @@ impl Documents {
     /// Attaches them to their manifest, which is in `repository` by now.
     pub(super) fn attach(&self, registry: &Registry, repository: &Repository) -> Result<(), Failure> {
         let about = BTreeMap::from([(ABOUT.to_owned(), slsa::PREDICATE.to_owned())]);
-        for (kind, bytes, annotations) in
-            [(spdx::MEDIA_TYPE, &self.sbom, BTreeMap::new()), (slsa::MEDIA_TYPE, &self.statement, about)]
-        {
+        let sbom = self.sbom.as_ref().map(|sbom| (spdx::MEDIA_TYPE, sbom, BTreeMap::new()));
+        let statement = (slsa::MEDIA_TYPE, &self.statement, about);
+        for (kind, bytes, annotations) in sbom.into_iter().chain([statement]) {
             let attachment = Attachment { artifact_type: kind, media_type: kind, bytes, annotations };
             registry.attach(repository, self.manifest, &attachment).map_err(|error| {
                 Failure::of(Code::Refused, &error)
