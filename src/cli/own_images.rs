@@ -48,9 +48,7 @@ pub(super) fn build(
     let mut all = BTreeMap::new();
     for name in names {
         if let Some(locked) = resolved.dockerfiles.get(name) {
-            let own = dockerfile::locked(&layout, locked)
-                .map_err(|failure| failure.within(format!("the image `{name}` is not what the lock says")))?;
-            all.insert(name.clone(), own);
+            all.insert(name.clone(), dockerfile::locked(&layout, name, locked)?);
             continue;
         }
         let Some(recipe) = resolved.images.get(name) else { continue };

@@ -81,6 +81,7 @@ pub fn inputs(recipe: &DockerfileRecipe, context: Digest) -> Result<Digest, Buil
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a context is files")]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;

@@ -97,6 +97,7 @@ fn of_platform(layout: &Layout, files: &ImageFiles, architecture: &str) -> Resul
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "layouts are directories")]
 mod tests {
     use serde_json::json;
 

@@ -37,11 +37,14 @@ pub(in crate::cli) fn refused(error: &dyn std::error::Error) -> Failure {
 }
 
 /// What the lock says of an image, if it is still made of the same.
-pub(super) fn locked(layout: &Layout, locked: &LockedDockerfile) -> Result<Own, Failure> {
+pub(super) fn locked(layout: &Layout, name: &ImageName, locked: &LockedDockerfile) -> Result<Own, Failure> {
     let LockedDockerfile { recipe, lock } = locked;
-    if prepare(recipe)?.1.all != lock.inputs {
-        let message = "its Dockerfile, its context or what is said of them has changed since it was locked";
-        return Err(Failure::new(Code::Input, message)
+    let read = prepare(recipe);
+    let (_, inputs) = read
+        .map_err(|failure| failure.within(format!("what the image `{name}` is built from cannot be read")))?;
+    if inputs.all != lock.inputs {
+        return Err(Failure::new(Code::Input, format!("the image `{name}` is not what the lock says"))
+            .because("its Dockerfile, its context or what is said of them has changed since it was locked")
             .hint("run `bundle lock PROFILE` where Docker is: that builds it again")
             .hint(format!(
                 "if nobody meant a change, look for what lies about in `{}`, and leave it out with `exclude`",

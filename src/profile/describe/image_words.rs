@@ -76,14 +76,15 @@ pub(super) struct Image {
     /// What it is made for. Of several comes an index.
     #[serde(default = "amd64")]
     platforms: Vec<Platform>,
-    /// The Dockerfile that makes it, relative to the file that says it, instead of all the above but `platforms`. `bundle
-    /// lock` has it built by BuildKit (`docker buildx`) and locks what it came to; all other commands need the lock alone,
-    /// and refuse to go on when its sources have changed since. It is never built but by `bundle lock`.
+    /// The Dockerfile that makes it, relative to the file that says it; besides it there are `context`, `target`, `args` and
+    /// `platforms`, and no other key. `bundle lock` has it built by BuildKit (`docker buildx`) and locks what it came to; no
+    /// other command builds it, and all refuse to go on when its sources have changed since.
     #[schemars(example = &"app/Dockerfile")]
     dockerfile: Option<String>,
     /// The files that its build sees: a directory, or which files of one. Without it the folder of the Dockerfile, without
     /// `.git`. The Dockerfile itself is always there, as `.bundle.dockerfile` if it lies elsewhere. Owners, times and modes
     /// are as in `layers` without `owner` and modes. A `.dockerignore` is not read: what is left out is said here.
+    #[serde(default)]
     #[schemars(schema_with = "context", example = &"app", example = json!({ "from": "app", "exclude": ["**/tests"] }))]
     context: Option<String>,
     /// The stage of the Dockerfile that is the image. Without it the last one.
