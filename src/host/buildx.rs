@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn only_the_end_of_what_a_build_said_is_quoted() {
-        let long: String = (0..100).map(|nth| format!("#4 line {nth}\n\n")).collect();
+        let long = (0..100).map(|nth| format!("#4 line {nth}\n\n")).collect::<Vec<_>>().concat();
         let error = HostError::new("`docker`", format!("ended with exit status: 1: {long}ERROR: failed: no"));
         let tail = tail(said(&error));
         assert!(tail.starts_with("    #4 line 76\n") && tail.ends_with("ERROR: failed: no"), "{tail}");

@@ -54,7 +54,7 @@ pub fn load(path: &str) -> Sources {
     for (dockerfile, ignored) in dockerfiles {
         match read(&dockerfile) {
             Ok(text) => {
-                sources.add_contents(&dockerfile, BTreeMap::from([(String::new(), text.into_bytes())]))
+                sources.add_contents(&dockerfile, BTreeMap::from([(String::new(), text.into_bytes())]));
             }
             Err(reason) => sources.add_unreadable(&dockerfile, &reason),
         }
