@@ -27,6 +27,9 @@ dockerfile = "docker/Dockerfile"
 context = { from = "app", exclude = ["**/*.log"] }
 target = "runtime"
 args = { GREETING = "good morning" }
+[images.tool]
+dockerfile = "tool/Dockerfile"
+platforms = ["linux/amd64", "linux/arm64"]
 [services.web]
 image = "web"
 user = "1:1"
@@ -72,6 +75,7 @@ impl Room {
             .seed("/etc/docker/daemon.json", 0o644, r#"{"features":{"containerd-snapshotter":true}}"#)
             .seed("/root/shop/p.toml", 0o644, filled(PROFILE))
             .seed("/root/shop/docker/Dockerfile", 0o644, filled(DOCKERFILE))
+            .seed("/root/shop/tool/Dockerfile", 0o644, "FROM scratch\nCOPY Dockerfile /\n")
             .seed("/root/shop/app/page", 0o644, "hello\n")
             .seed("/root/shop/app/sub/more", 0o644, "more\n");
         let droplet = Droplet::boot(&options);
@@ -123,6 +127,11 @@ fn an_image_of_a_dockerfile_is_the_same_from_empty_caches_and_goes_where_its_bun
     println!("dockerfile: built by {}", room.locked("builder"));
     let (code, _, _) = room.bundle("one", "lock p.toml");
     assert_eq!(code, 10, "nothing to do");
+    let (tool, _) = room.done("one", "image p.toml tool --layout /root/tool");
+    assert!(said.contains(&format!("tool {tool}")), "{said}");
+    let index = room.droplet.sh(&format!("cat /root/tool/blobs/sha256/{}", &tool["sha256:".len()..]));
+    assert!(index.contains("amd64") && index.contains("arm64"), "an index of two: {index}");
+    room.done("one", "verify oci:/root/tool:tool");
 
     // Other times and modes on disk, another time of day, nothing left of the first build.
     room.droplet.sh(

@@ -55,6 +55,7 @@ fn one(
     renew: bool,
 ) -> Result<Digest, Failure> {
     let cache = Layout::create(&context.layout_dir()?).map_err(|error| refused(&error))?;
+    // In the cache, for an image may be larger than a temporary file system.
     let scratch = tempfile::Builder::new().prefix("dockerfile.").tempdir_in(context.cache()?);
     let scratch = scratch.map_err(|error| {
         Failure::new(Code::Refused, format!("no directory for what is built can be made: {error}"))
