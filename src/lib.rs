@@ -17,8 +17,8 @@ pub mod artifacts;
 pub mod bundle;
 pub mod cli;
 pub mod debian;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod image;
 pub mod model;

@@ -115,13 +115,16 @@ impl Sources {
     }
 }
 
+/// What stands before an item that no program has.
+const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
+
 /// Modules that a file declares for tests only, as paths below `src/`.
 fn test_files(name: &str, text: &str) -> Vec<String> {
     let folder = name.trim_end_matches("mod.rs").trim_end_matches(".rs").trim_end_matches('/');
     let mut files = Vec::new();
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
-        if line != "#[cfg(test)]" {
+        if !FOR_TESTS.contains(&line) {
             continue;
         }
         let module = lines.next().and_then(|next| next.rsplit_once("mod ")?.1.strip_suffix(';'));
@@ -140,7 +143,7 @@ fn without_tests(text: &str) -> String {
         if code.starts_with("//") {
             continue;
         }
-        if code != "#[cfg(test)]" {
+        if !FOR_TESTS.contains(&code) {
             kept.push_str(line);
             kept.push('\n');
             continue;

@@ -97,7 +97,7 @@ pub(super) fn check(
     let mut lock = Lock::parse(&sources);
     for image in parsed.images() {
         if image.digest.is_none() {
-            lock.pin(&image, Pin { digest: placeholder(), placeholder: true });
+            lock.pin(&image, Pin { digest: placeholder(), manifest: None, placeholder: true });
         }
     }
     lock.allocate(parsed.placements());

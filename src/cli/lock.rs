@@ -14,6 +14,7 @@ use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, activator, print, tell};
 use crate::artifacts::KINDS;
+use crate::model::Digest;
 use crate::profile::{ImageReference, Lock, Pin, Profile};
 use crate::registry::Image;
 
@@ -99,13 +100,20 @@ fn pin_images(
             continue;
         }
         let image: Image = text.parse().map_err(|error| Failure::of(Code::Input, &error))?;
-        let resolved = context.registry(Some(image.repository.host()), &arguments.reach)?.resolve_tag(&image);
+        let registry = context.registry(Some(image.repository.host()), &arguments.reach)?;
+        let resolved = registry.resolve_tag(&image).and_then(|digest| {
+            // Asked only about what is new: registries count how often a manifest is fetched, and not how often a tag is.
+            let known = known.as_ref().filter(|pin| pin.digest == digest && !pin.placeholder);
+            match known {
+                Some(_) => Ok(None),
+                None => Ok(Some((digest, registry.platform_manifest(&image, digest)?))),
+            }
+        });
         match resolved {
-            Ok(digest) if known.as_ref().is_some_and(|pin| pin.digest == digest && !pin.placeholder) => {}
-            Ok(digest) => {
-                let from = known.map_or_else(String::new, |pin| format!(" (was {})", pin.digest));
-                changes.push(format!("{text} {digest}{from}"));
-                lock.pin(&reference, Pin { digest, placeholder: false });
+            Ok(None) => {}
+            Ok(Some((digest, manifest))) => {
+                changes.push(format!("{text} {digest}{}", before(known.as_ref(), manifest)));
+                lock.pin(&reference, Pin { digest, manifest, placeholder: false });
             }
             Err(error) => {
                 let failure = Failure::of(Code::Refused, &error);
@@ -117,6 +125,17 @@ fn pin_images(
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// What an image was, and whether droplets have to care.
+fn before(known: Option<&Pin>, manifest: Option<Digest>) -> String {
+    match known {
+        None => String::new(),
+        Some(Pin { digest, manifest: Some(was), .. }) if manifest == Some(*was) => {
+            format!(" (was {digest}; for droplets it is the same image)")
+        }
+        Some(Pin { digest, .. }) => format!(" (was {digest})"),
+    }
 }
 
 /// Nothing half-written: beside, then renamed.

@@ -1,5 +1,6 @@
 //! Packages, indexes and signed texts as nobody would write them.
 #![expect(clippy::disallowed_methods, reason = "packages are files")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -66,6 +67,12 @@ const FIELDS: &[&str] = &[
     "Architectures: amd64\n",
     "\u{e9}",
     "Size: -1\n",
+];
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "deb", seeds: Vec::new, words: DEB, run: package, least: 12 },
+    Target { name: "packages", seeds: with_base, words: FIELDS, run: packages, least: 6 },
+    Target { name: "release", seeds: Vec::new, words: FIELDS, run: release, least: 10 },
 ];
 
 /// Sets the checksum of everything that looks like the header of a tar, so that a mutation is not lost on it.
@@ -201,17 +208,17 @@ fn release(bytes: &[u8]) -> String {
 
 #[test]
 fn whatever_a_package_has_in_it_it_is_read_or_refused() {
-    Target { name: "deb", seeds: Vec::new, words: DEB, run: package, least: 12 }.drive();
+    TARGETS[0].drive();
 }
 
 #[test]
 fn whatever_an_index_has_in_it_packages_are_chosen_or_it_is_said_why_not() {
-    Target { name: "packages", seeds: with_base, words: FIELDS, run: packages, least: 6 }.drive();
+    TARGETS[1].drive();
 }
 
 #[test]
 fn whatever_is_signed_it_is_read_or_refused() {
-    Target { name: "release", seeds: Vec::new, words: FIELDS, run: release, least: 10 }.drive();
+    TARGETS[2].drive();
 }
 
 /// With a package that is always chosen.

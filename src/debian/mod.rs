@@ -8,8 +8,8 @@ mod control;
 mod deb;
 mod error;
 mod fetch;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod grouping;
 mod known;
 mod leftovers;

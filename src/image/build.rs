@@ -159,15 +159,18 @@ impl Builder<'_> {
         let at_once = (self.threads.get() / 4).max(2).min(plans.len());
         let each =
             NonZeroUsize::new(self.threads.get().div_ceil(at_once.max(1))).unwrap_or(NonZeroUsize::MIN);
+        // The large ones first: what is left at the end, when a thread may have nothing more to do, is soon done.
+        let mut order: Vec<usize> = (0..plans.len()).collect();
+        order.sort_by_key(|&nth| std::cmp::Reverse(plans[nth].size()));
         let next = AtomicUsize::new(0);
         let results = Mutex::new(BTreeMap::new());
         thread::scope(|scope| {
             for _ in 0..at_once {
                 scope.spawn(|| {
                     loop {
-                        let nth = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(plan) = plans.get(nth) else { return };
-                        let result = self.layer(plan, each);
+                        let taken = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(&nth) = order.get(taken) else { return };
+                        let result = self.layer(&plans[nth], each);
                         if result.is_err() {
                             // Nobody needs what comes after it.
                             next.store(plans.len(), Ordering::Relaxed);
@@ -204,6 +207,20 @@ impl Plan {
         match self {
             Self::Entries(note, _) => format!("bundle: {note}"),
             Self::Tarball(_) => "bundle: rootfs".to_owned(),
+        }
+    }
+
+    /// About how many bytes are compressed.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Entries(_, entries) => entries
+                .iter()
+                .filter_map(|entry| match &entry.kind {
+                    Kind::File(content) => Some(content.size()),
+                    _ => None,
+                })
+                .sum(),
+            Self::Tarball(_) => u64::MAX,
         }
     }
 }

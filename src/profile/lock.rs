@@ -38,11 +38,17 @@ pub struct Lock {
     dockerfiles: BTreeMap<String, DockerfileLock>,
 }
 
+/// What droplets run on, as a lock and an index name it.
+const PLATFORM: &str = "linux/amd64";
+
 /// What a tag meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
     /// The digest of the index or manifest.
     pub digest: Digest,
+    /// If it is an index: the manifest that it has for droplets, so that an index that moved for the sake of other
+    /// machines can be told from an image that did.
+    pub manifest: Option<Digest>,
     /// The digest stands for an image that does not exist yet. Such a profile can be built and looked at, not deployed.
     pub placeholder: bool,
 }
@@ -245,6 +251,9 @@ impl Lock {
         let mut text = format!("{HEADER}schema = 1\n");
         for (reference, pin) in &self.images {
             let _ = write!(text, "\n[images.\"{reference}\"]\ndigest = \"{}\"\n", pin.digest);
+            if let Some(manifest) = pin.manifest {
+                let _ = writeln!(text, "\"{PLATFORM}\" = \"{manifest}\"");
+            }
             if pin.placeholder {
                 text.push_str("placeholder = true\n");
             }
@@ -289,9 +298,10 @@ fn pin(faults: &mut Diagnostics, name: &Spanned<String>, value: &Value<'_>) -> O
     let mut fields = Fields::new(what, table, faults);
     fields.require("digest", Some(name.span()), "`digest = \"sha256:…\"`");
     let digest = fields.parsed::<Digest>("digest");
+    let manifest = fields.parsed::<Digest>(PLATFORM).map(Spanned::into_inner);
     let placeholder = fields.boolean("placeholder").unwrap_or_default();
     fields.finish();
-    Some(Pin { digest: digest?.into_inner(), placeholder })
+    Some(Pin { digest: digest?.into_inner(), manifest, placeholder })
 }
 
 fn hosts(faults: &mut Diagnostics, name: &Spanned<String>, value: &Value<'_>) -> Option<Hosts> {
@@ -351,7 +361,10 @@ mod tests {
         let (a, b) = (name("a"), name("b.c"));
         assert!(lock.allocate([(&a, true), (&b, false)]));
         let reference = "postgres:16".parse().unwrap();
-        lock.pin(&reference, Pin { digest: Digest::of(b"x"), placeholder: true });
+        lock.pin(
+            &reference,
+            Pin { digest: Digest::of(b"x"), manifest: Some(Digest::of(b"y")), placeholder: true },
+        );
         lock.set_activator(Activator { digest: Digest::of(b"y"), size: 3 });
         let (inputs, digest) = (Digest::of(b"in"), Digest::of(b"out"));
         let builder = "buildx 0.13.1, \"BuildKit\"".to_owned();
@@ -361,7 +374,8 @@ mod tests {
         assert!(again.faults().is_empty(), "{}", again.faults());
         assert_eq!(again.write(), text);
         assert_eq!(again.hosts(&b), Some(Hosts { data_blue: 11, data_green: 12, slot: 11 }));
-        assert!(again.image(&reference).unwrap().placeholder);
+        let pin = again.image(&reference).unwrap();
+        assert!(pin.placeholder && pin.manifest == Some(Digest::of(b"y")));
         assert_eq!(again.dockerfile("app.x"), lock.dockerfile("app.x"));
     }
 

@@ -317,7 +317,7 @@ fn image(
     if let Some(digest) = reference.digest {
         return Some(pinned(digest));
     }
-    let Some(Pin { digest, placeholder }) = lock.image(reference) else {
+    let Some(Pin { digest, placeholder, .. }) = lock.image(reference) else {
         // A lock that could not be read may well have it.
         if !lock.missing && !lock.faults().has_errors() {
             unpinned(profile, image, faults);

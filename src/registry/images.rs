@@ -25,6 +25,21 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Of an index: the manifest that it has for our platform. Of an image that is for one platform alone: nothing.
+    pub fn platform_manifest(&self, image: &Image, digest: Digest) -> Result<Option<Digest>, RegistryError> {
+        let bytes =
+            self.runtime.block_on(self.transport.get_manifest(&image.repository, &digest.to_string()))?;
+        match Document::parse(&bytes) {
+            Ok(Document::Index(manifest)) => Ok(Some(manifest.digest)),
+            Ok(Document::Image(_)) => Ok(None),
+            Err(error) => {
+                Err(refused(&image.repository, &format!("take the image `{digest}` from"), error.reason))
+            }
+        }
+    }
+}
+
 impl Transport {
     async fn image(
         &self,

@@ -9,8 +9,8 @@ mod bundles;
 mod challenge;
 mod download;
 mod error;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod helpers;
 mod images;
 mod mirror;

@@ -305,9 +305,7 @@ fn a_stock_droplet_installs_packages_from_the_mirror_at_its_first_boot() {
     assert_eq!(droplet.sh("cat /srv/ran"), "ran\n");
 }
 
-/// What it shows of the test's own machine, `kernel` relies on in every run.
 #[test]
-#[ignore = "three minutes more: `cargo test --test droplet virtual_machine -- --ignored`"]
 fn a_virtual_machine_is_a_droplet_with_a_kernel_of_its_own() {
     let mut vm = boot(Size::Virtual, &Options::stock(USER_DATA));
     installs_from_the_mirror_alone(&*vm);

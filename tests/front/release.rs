@@ -7,8 +7,7 @@ use std::process::Command;
 use super::{installed, target_directory};
 
 /// A droplet fetches it on its first boot, over a network that may be slow.
-/// Twelve million bytes since it makes images by itself; ten before.
-const GOAL: u64 = 12_000_000;
+const GOAL: u64 = 10_000_000;
 
 fn program() -> PathBuf {
     let path = target_directory().join("x86_64-unknown-linux-gnu/release/bundle");

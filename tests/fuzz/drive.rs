@@ -1,6 +1,6 @@
 //! Drives a parser of foreign bytes: mutates a seed corpus, and keeps what makes the parser answer in a way in which it
-//! has not answered before. So it reaches what lies behind the first check without a compiler's instrumentation, which
-//! only nightly Rust has.
+//! has not answered before. So it reaches what lies behind the first check without instrumentation, in seconds;
+//! `tests/fuzz/guided` is for hours, and has it.
 //!
 //! The targets that see public functions are in `tests/fuzz/targets.rs`, those of private ones in the library's own
 //! tests, which take this file in. `BUNDLE_FUZZ_SECONDS` is the time for each target, `BUNDLE_SEED` draws the same inputs

@@ -3,12 +3,16 @@
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::{BLOCK, Encoder};
 
-/// How many members a thread has before and behind it; with what it works on, at most 4 MiB a thread.
-const QUEUE: usize = 1;
+/// How many blocks for each thread are under way at most, in whatever form: 3 MiB with what a thread works on.
+const UNDER_WAY: usize = 2;
+
+/// A block, and where its member is waited for.
+type Work = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
 
 /// Compresses all that `produce` writes, on so many threads, and gives `sink` the members in their order. The sink runs
 /// on a thread of its own.
@@ -22,25 +26,24 @@ pub fn encode<S>(
 where
     S: Write + Send,
 {
+    let under_way = UNDER_WAY * threads.get();
+    let (door, work) = sync_channel::<Work>(under_way);
+    // Whoever has nothing to do takes the next block: some take several times as long as others.
+    let work = Mutex::new(work);
+    let (turn, turns) = sync_channel::<Receiver<io::Result<Vec<u8>>>>(under_way);
     thread::scope(|scope| {
-        let mut doors = Vec::new();
-        let mut exits = Vec::new();
         for _ in 0..threads.get() {
-            let (door, blocks) = sync_channel::<Vec<u8>>(QUEUE);
-            let (members, exit) = sync_channel::<io::Result<Vec<u8>>>(QUEUE);
-            scope.spawn(move || compress(&blocks, &members));
-            doors.push(door);
-            exits.push(exit);
+            scope.spawn(|| compress(&work));
         }
         let writer = scope.spawn(move || {
-            // Blocks went to the threads in turn, so members come from them in turn; the first that has none was last.
-            for exit in exits.iter().cycle() {
-                let Ok(member) = exit.recv() else { break };
+            for member in turns {
+                // Its thread is gone only if it panicked, which the scope passes on.
+                let Ok(member) = member.recv() else { break };
                 sink.write_all(&member?)?;
             }
             Ok(sink)
         });
-        let mut blocks = Blocks { doors, next: 0, block: Vec::with_capacity(BLOCK), sent: false };
+        let mut blocks = Blocks { door, turn, block: Vec::with_capacity(BLOCK), sent: false };
         let produced = produce(&mut blocks).and_then(|()| blocks.finish());
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Who produces sees a closed door where the sink failed; the sink knows why.
@@ -51,21 +54,22 @@ where
     })
 }
 
-fn compress(blocks: &Receiver<Vec<u8>>, members: &SyncSender<io::Result<Vec<u8>>>) {
+fn compress(work: &Mutex<Receiver<Work>>) {
     let mut encoder = Encoder::new();
-    for block in blocks {
+    loop {
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((block, exit)) = next else { return };
         let mut member = Vec::new();
         let result = encoder.member(&block, &mut member).map(|()| member);
-        if members.send(result).is_err() {
-            return;
-        }
+        // Nobody waits any more once the sink failed; then what is left is compressed for nobody.
+        let _unwanted = exit.send(result);
     }
 }
 
-/// Cuts what is written into blocks, and hands them to the threads in turn.
+/// Cuts what is written into blocks, and hands them to the threads.
 struct Blocks {
-    doors: Vec<SyncSender<Vec<u8>>>,
-    next: usize,
+    door: SyncSender<Work>,
+    turn: SyncSender<Receiver<io::Result<Vec<u8>>>>,
     block: Vec<u8>,
     sent: bool,
 }
@@ -74,9 +78,10 @@ impl Blocks {
     fn send(&mut self) -> io::Result<()> {
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
         self.sent = true;
-        let door = &self.doors[self.next];
-        self.next = (self.next + 1) % self.doors.len();
-        door.send(block).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let (exit, member) = sync_channel(1);
+        // The turn first: it is what waits when too much is under way, and what the sink closes.
+        self.turn.send(member).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        self.door.send((block, exit)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     fn finish(mut self) -> io::Result<()> {

@@ -215,7 +215,7 @@ impl<'t> Trial<'t> {
         for image in profile.images() {
             if image.digest.is_none() && lock.image(&image).is_none() {
                 let digest = Digest::of(image.to_string().as_bytes());
-                lock.pin(&image, Pin { digest, placeholder: false });
+                lock.pin(&image, Pin { digest, manifest: None, placeholder: false });
             }
         }
         lock.allocate(profile.placements()).then_some(())?;
