@@ -10,6 +10,7 @@
 mod dockerfile;
 #[path = "../unpack/listing.rs"]
 mod listing;
+mod locked;
 mod made;
 mod project;
 mod pushed;
