@@ -82,7 +82,16 @@ impl Room {
         let program = program();
         println!("dockerfile: the program is {}", program.display());
         droplet.copy_in(&program, "/usr/local/bin/bundle");
-        Self { droplet, registry, _dir: dir }
+        let room = Self { droplet, registry, _dir: dir };
+        room.docker();
+        room
+    }
+
+    /// Waits for Docker, which may give up on a busy machine and is started again then.
+    fn docker(&self) {
+        let wait = "for i in $(seq 300); do docker info >/dev/null 2>&1 && exit; sleep 0.2; done
+                    journalctl --no-pager -u docker -u containerd; exit 1";
+        self.droplet.sh(wait);
     }
 
     /// What a person types in the project, with a cache of this name: exit code, result, what was said.
@@ -159,7 +168,8 @@ fn an_image_of_a_dockerfile_is_the_same_from_empty_caches_and_goes_where_its_bun
     room.droplet.sh("echo changed >/root/shop/app/page");
     room.refused("two", "build p.toml", &["the image `web` is not what the lock says", "run `bundle lock"]);
     room.refused("two", "push p.toml", &["has changed since it was locked"]);
-    room.droplet.sh("systemctl start docker.socket docker.service");
+    room.droplet.sh("systemctl start --no-block docker.socket docker.service");
+    room.docker();
     let reference = format!("{}/team/shop@{digest}", room.registry.host_port());
     let runs = format!("docker run --rm --network none {reference}");
     assert_eq!(room.droplet.sh(&runs), "good morning\nhello\nmore\n");
@@ -180,7 +190,9 @@ fn whoever_cannot_build_is_told_why_and_what_to_do() {
     room.droplet.sh("sed -i 's|^target = .*|target = \"away\"|' /root/shop/p.toml");
     room.refused("one", "lock p.toml", &["target stage \"away\" could not be found"]);
 
-    room.droplet.sh("echo '{}' >/etc/docker/daemon.json; systemctl restart docker.service");
+    room.droplet.sh("echo '{}' >/etc/docker/daemon.json; systemctl stop docker.service");
+    room.droplet.sh("systemctl start --no-block docker.service");
+    room.docker();
     room.refused(
         "one",
         "lock p.toml",

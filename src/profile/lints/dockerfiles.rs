@@ -19,13 +19,16 @@ pub(super) const LINTS: Table = &[
     ),
 ];
 
+/// So many images of one Dockerfile are named; more help nobody.
+const MOST: usize = 20;
+
 fn by_tag(view: &View<'_>, report: &mut Report) {
     for (name, image) in &view.profile.images {
         let Some(dockerfile) = &image.dockerfile else { continue };
         let path = dockerfile.path.get_ref();
         let text = view.profile.sources().contents(path).and_then(|contents| contents.get(""));
         let text = String::from_utf8_lossy(text.map_or(&[][..], Vec::as_slice));
-        for (line, image) in moving(&text, &dockerfile.recipe.args) {
+        for (line, image) in moving(&text, &dockerfile.recipe.args).into_iter().take(MOST) {
             report
                 .at(
                     dockerfile.path.span(),
