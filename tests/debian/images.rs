@@ -1,4 +1,4 @@
-//! The images that our tests run, by their recipes in `tests/images/images.toml`: unpacked, in namespaces of their own,
+//! The images that our tests run, by their recipes in `tests/images/images.toml` and `profiles/built.toml`: unpacked, in namespaces of their own,
 //! started as a profile starts them.
 
 use std::fs;
@@ -29,7 +29,8 @@ fn text<'r>(table: &'r Table, key: &str) -> &'r str {
 
 /// An image's tree, without the project's own files.
 fn made(name: &str) -> (TempDir, Table) {
-    let file: Table = fs::read_to_string(format!("{IMAGES}/images.toml")).unwrap().parse().unwrap();
+    let profile = if name == "marketplace" { "../../profiles/built.toml" } else { "images.toml" };
+    let file: Table = fs::read_to_string(format!("{IMAGES}/{profile}")).unwrap().parse().unwrap();
     let recipe = file["images"][name].as_table().unwrap().clone();
     let packages = strings(&recipe, "packages");
     let (lock, cache) = locked(&packages.iter().map(String::as_str).collect::<Vec<_>>());
