@@ -1,6 +1,7 @@
 //! A bundle with all that it needs in one directory: written by the builder for a droplet that reaches no registry, and
 //! taken there.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_MANIFEST};
 use crate::bundle::parcel::{self, Taker as _};
 use crate::bundle::{ImagePin, Layout, LayoutError, Manifest};
 use crate::model::Digest;
-use crate::registry::{Image, Ref, Repository};
+use crate::registry::{Image, Ref, Repository, Shipment};
 use crate::spec::Activator;
 use crate::store::Store;
 
@@ -87,7 +88,10 @@ fn put_activator(context: &Context<'_>, activator: &Activator, to: &Layout) -> R
 }
 
 /// What an image's digest leads to on a droplet: from the builder's cache if it is the profile's own, the rest from its
-/// registry, each blob by its digest.
+/// registry, each blob by its digest. Of an index that is the index itself, so that the digest stays, and one manifest: a
+/// layout may lack the others (image-spec, `image-layout.md`, "Blobs": "MAY be missing referenced blobs"), and neither
+/// `bundle switch` nor `skopeo copy` without `--all` asks for them. A registry may refuse such an index; see
+/// [`mirror`].
 fn put_image(
     context: &Context<'_>,
     own: Option<&Own>,
@@ -158,11 +162,12 @@ pub(super) fn load(
     Ok(())
 }
 
-/// Copies those of a bundle's images that others have published into the bundle's own repository.
+/// Copies those of a bundle's images that others have published into the bundle's own repository, for every platform.
 pub(super) fn mirror(
     context: &Context<'_>,
     sealed: &Sealed,
     repository: &Repository,
+    again: bool,
     reach: &Reach,
 ) -> Result<(), Failure> {
     let through = Layout::create(&context.cache()?.join("images")).map_err(refused)?;
@@ -172,8 +177,10 @@ pub(super) fn mirror(
             continue;
         }
         let registry = context.registry_of(&[image.repository.host(), repository.host()], reach)?;
-        let tag = own_images::tag(pin.digest)?;
-        let pushed = registry.mirror_image(&image.repository, pin.digest, &through, repository, &tag);
+        let (digest, tag) = (pin.digest, own_images::tag(pin.digest)?);
+        let (layout, tag, mounts) = (&through, &tag, &BTreeMap::new());
+        let shipment = Shipment { layout, digest, repository, tag, mounts, again };
+        let pushed = registry.mirror_image(&image.repository, shipment);
         let pushed = pushed.map_err(|error| Failure::of(Code::Refused, &error))?;
         tell(&format!(
             "{}: {} blobs sent to {repository} ({} bytes), {} mounted",

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::places::Reach;
 use super::profile::Sealed;
+use super::provenance::Documents;
 use super::push::{How, unwritten};
 use super::report::{Code, Failure};
 use super::{Context, provenance, tell};
@@ -18,7 +19,7 @@ use crate::debian::{self, Cache, DebianError, Http, Sources};
 use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
-use crate::registry::{Image, Registry, Repository, Tag};
+use crate::registry::{Image, Registry, Repository, Shipment, Tag};
 use crate::spec::{Base, DebianArchive, ImageRecipe, LockedDockerfile, PackageLock};
 
 /// An image of the profile's own, and where the layers are that are not here.
@@ -230,49 +231,73 @@ pub(super) struct Sending<'a> {
     pub(super) how: How<'a>,
 }
 
-/// Sends the images to the profile's repository, by which the bundle names them, and attaches what they are made of.
-pub(super) fn push(
+/// The profile's own images, all there but for their tags and what they are made of.
+pub(super) struct Sent {
+    /// The repository by which the bundle names them.
+    pub(super) repository: Repository,
+    /// The client for it, if that is not the bundle's own.
+    client: Option<Registry>,
+    /// What they are made of.
+    pub(super) documents: Vec<Documents>,
+    /// The tags that they do not have yet.
+    pub(super) tags: Vec<(Digest, Tag)>,
+}
+
+/// Sends the images to the profile's repository; nothing if there are none.
+pub(super) fn send(
     context: &Context<'_>,
     sealed: &Sealed,
     sending: &Sending<'_>,
     reach: &Reach,
-) -> Result<(), Failure> {
+) -> Result<Option<Sent>, Failure> {
     let Sealed { resolved, images, .. } = sealed;
     let Some(registry) = resolved.spec.registry.as_ref().filter(|_| !images.is_empty()) else {
-        return Ok(());
+        return Ok(None);
     };
+    let How { provenance, again, .. } = sending.how;
     let refused = |error: &dyn std::error::Error| Failure::of(Code::Refused, error);
     let layout = Layout::create(&context.layout_dir()?).map_err(|error| refused(&error))?;
     let repository: Repository =
         registry.repository.parse().map_err(|error| Failure::of(Code::Input, &error))?;
-    let other;
     let client = if repository.host() == sending.repository.host() {
-        sending.registry
+        None
     } else {
-        other = context.registry(Some(repository.host()), reach)?;
-        &other
+        Some(context.registry(Some(repository.host()), reach)?)
     };
+    let mut sent = Sent { repository, client, documents: Vec::new(), tags: Vec::new() };
     for (name, own) in images {
-        let digest = own.digest;
-        if own.built.is_none() {
-            dockerfile::must_be_there(client, &repository, name, digest)?;
+        let (digest, repository) = (own.digest, &sent.repository);
+        let Some(built) = &own.built else {
+            dockerfile::must_be_there(sent.client(sending.registry), repository, name, digest)?;
             tell(&format!("image {name} is already in {repository}"));
             continue;
-        }
-        let pushed = client.push_image(&layout, digest, &repository, &tag(digest)?, &own.mounts);
-        let pushed = pushed.map_err(|error| refused(&error))?;
+        };
+        let tag = tag(digest)?;
+        let image = Shipment { layout: &layout, digest, repository, tag: &tag, mounts: &own.mounts, again };
+        let pushed = sent.client(sending.registry).send_image(image).map_err(|error| refused(&error))?;
         tell(&format!(
             "image {name}: {} blobs sent to {repository} ({} bytes), {} mounted",
             pushed.blobs_sent, pushed.bytes_sent, pushed.blobs_mounted
         ));
-        if let Some(profile) = sending.how.provenance.filter(|_| pushed.tag_moved || sending.how.again) {
-            let documents = provenance::of_image(profile, resolved, (name, own), &repository);
+        if !pushed.tag_moved && !again {
+            continue;
+        }
+        if let Some(profile) = provenance {
+            let documents = provenance::of_image(profile, resolved, (name, own, built), repository);
             let documents = documents.map_err(unwritten)?;
             documents.keep(context)?;
-            documents.attach(client, &repository)?;
+            sent.documents.push(documents);
         }
+        sent.tags.push((digest, tag));
     }
-    Ok(())
+    Ok(Some(sent))
+}
+
+impl Sent {
+    /// The client for the images, where `other` is that for the bundle.
+    pub(super) fn client<'a>(&'a self, other: &'a Registry) -> &'a Registry {
+        self.client.as_ref().unwrap_or(other)
+    }
 }
 
 /// The tag that keeps a registry from collecting an image, which otherwise only its digest names.

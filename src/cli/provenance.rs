@@ -10,6 +10,8 @@ use super::Context;
 use super::own_images::Own;
 use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
+use crate::bundle::oci::{Descriptor, MANIFEST_TYPE};
+use crate::image::Built;
 use crate::model::json::CanonicalJsonError;
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
@@ -25,7 +27,7 @@ const ABOUT: &str = "in-toto.io/predicate-type";
 
 /// The documents about one manifest.
 pub(super) struct Documents {
-    manifest: Digest,
+    subject: Descriptor,
     /// The bill of materials, if it is known what is in there.
     sbom: Option<Vec<u8>>,
     /// How it was built.
@@ -46,26 +48,27 @@ pub(super) fn of_bundle(
     let mut pinned: BTreeMap<String, Pinned> =
         images.iter().map(|image| (image.reference.clone(), image.digest.into())).collect();
     pinned.extend(own.keys().flat_map(|name| lock(resolved, name)));
-    documents(repository, bundle.oci_digest(), Some(parts), &Build { pinned, ..build(profile) })
+    let manifest = Descriptor::of(MANIFEST_TYPE, bundle.oci_manifest());
+    documents(repository, manifest, Some(parts), &Build { pinned, ..build(profile) })
 }
 
 /// The documents about one of the profile's own images that is in `repository`.
 pub(super) fn of_image(
     profile: &ProfileArgument,
     resolved: &Resolved,
-    (name, own): (&ImageName, &Own),
+    (name, own, built): (&ImageName, &Own, &Built),
     repository: &Repository,
 ) -> Result<Documents, CanonicalJsonError> {
     if let Some(locked) = &own.dockerfile {
-        let build = Build { dockerfile: Some(of_dockerfile(locked)), ..build(profile) };
-        return documents(repository, own.digest, None, &build);
+        let dockerfile = Some(of_dockerfile(locked));
+        return documents(repository, built.root.clone(), None, &Build { dockerfile, ..build(profile) });
     }
     let mut parts = Vec::new();
     if let Some(Base::Image { repository, digest, .. }) = resolved.images.get(name).map(|recipe| &recipe.base)
     {
         parts.push(Part::Image { name: repository.clone(), digest: *digest });
     }
-    for platform in own.built.iter().flat_map(|built| &built.platforms) {
+    for platform in &built.platforms {
         parts.extend(platform.base.iter().map(|layer| Part::Layer(layer.digest)));
         parts.extend(platform.layers.iter().map(|layer| Part::Layer(layer.blob.digest)));
     }
@@ -78,7 +81,7 @@ pub(super) fn of_image(
         });
     }
     let pinned = lock(resolved, name).collect();
-    documents(repository, own.digest, Some(parts), &Build { pinned, ..build(profile) })
+    documents(repository, built.root.clone(), Some(parts), &Build { pinned, ..build(profile) })
 }
 
 /// What is known of an image that BuildKit made. Which packages are in it is not: it has no bill of materials, because an
@@ -98,13 +101,13 @@ fn of_dockerfile(locked: &LockedDockerfile) -> Dockerfile {
 /// Without `parts` there is no bill of materials.
 fn documents(
     repository: &Repository,
-    manifest: Digest,
+    manifest: Descriptor,
     parts: Option<Vec<Part>>,
     build: &Build,
 ) -> Result<Documents, CanonicalJsonError> {
-    let subject = Subject { name: repository.to_string(), digest: manifest };
+    let subject = Subject { name: repository.to_string(), digest: manifest.digest };
     let sbom = parts.map(|parts| spdx::document(&subject, parts)).transpose()?;
-    Ok(Documents { manifest, sbom, statement: slsa::statement(&subject, build)? })
+    Ok(Documents { subject: manifest, sbom, statement: slsa::statement(&subject, build)? })
 }
 
 /// What the lock and the recipe pin for one of the profile's own images.
@@ -160,27 +163,38 @@ impl Documents {
         fs::create_dir_all(&directory).map_err(refused)?;
         let sbom = self.sbom.as_ref().map(|sbom| ("spdx.json", sbom));
         for (ending, bytes) in sbom.into_iter().chain([("intoto.json", &self.statement)]) {
-            let path = directory.join(format!("{}.{ending}", self.manifest.hex()));
+            let path = directory.join(format!("{}.{ending}", self.subject.digest.hex()));
             fs::write(path, bytes).map_err(refused)?;
         }
         Ok(())
     }
 
-    /// Attaches them to their manifest, which is in `repository` by now.
-    pub(super) fn attach(&self, registry: &Registry, repository: &Repository) -> Result<(), Failure> {
+    fn attachments(&self) -> impl Iterator<Item = Attachment<'_>> {
         let about = BTreeMap::from([(ABOUT.to_owned(), slsa::PREDICATE.to_owned())]);
         let sbom = self.sbom.as_ref().map(|sbom| (spdx::MEDIA_TYPE, sbom, BTreeMap::new()));
-        let statement = (slsa::MEDIA_TYPE, &self.statement, about);
-        for (kind, bytes, annotations) in sbom.into_iter().chain([statement]) {
-            let attachment = Attachment { artifact_type: kind, media_type: kind, bytes, annotations };
-            registry.attach(repository, self.manifest, &attachment).map_err(|error| {
-                Failure::of(Code::Refused, &error)
-                    .within("what it is made of cannot be attached".to_owned())
-                    .hint("`--no-provenance` pushes without that")
-            })?;
-        }
-        Ok(())
+        let all = sbom.into_iter().chain([(slsa::MEDIA_TYPE, &self.statement, about)]);
+        all.map(|(kind, bytes, annotations)| Attachment {
+            subject: &self.subject,
+            artifact_type: kind,
+            media_type: kind,
+            bytes,
+            annotations,
+        })
     }
+}
+
+/// Attaches documents to their manifests, which are in `repository` by now.
+pub(super) fn attach<'a>(
+    registry: &Registry,
+    repository: &Repository,
+    documents: impl IntoIterator<Item = &'a Documents>,
+) -> Result<(), Failure> {
+    let attachments: Vec<_> = documents.into_iter().flat_map(Documents::attachments).collect();
+    registry.attach(repository, &attachments).map(drop).map_err(|error| {
+        Failure::of(Code::Refused, &error)
+            .within("what it is made of cannot be attached".to_owned())
+            .hint("`--no-provenance` pushes without that")
+    })
 }
 
 /// The commit that a project is at, and whether any file of it differs; `None` where git tracks nothing.

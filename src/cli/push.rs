@@ -10,11 +10,12 @@ use super::build::keep;
 use super::own_images::{self, Sending};
 use super::places::Reach;
 use super::profile::{ProfileArgument, Sealed};
+use super::provenance::Documents;
 use super::report::{Code, Failure};
 use super::{Context, carried, print, provenance, tell};
 use crate::bundle::Layout;
 use crate::model::json::CanonicalJsonError;
-use crate::registry::{Asked, Pushed, Repository, Tag};
+use crate::registry::{Asked, Pushed, Registry, Repository, Tag};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -126,13 +127,19 @@ pub(super) fn send(
     };
     // Before anything is sent: a bundle whose activator is nowhere boots no machine.
     let program = program(context, sealed, &repository, asked, reach)?;
-    if !asked.is_there() {
-        // Images and activator first: what a tag names must be able to become current.
-        let sending = Sending { registry: &registry, repository: &repository, how };
-        own_images::push(context, sealed, &sending, reach)?;
-    }
+    // Images and activator first: what a tag names must be able to become current.
+    let own = if asked.is_there() {
+        None
+    } else {
+        own_images::send(
+            context,
+            sealed,
+            &Sending { registry: &registry, repository: &repository, how },
+            reach,
+        )?
+    };
     if how.with_images {
-        carried::mirror(context, sealed, &repository, reach)?;
+        carried::mirror(context, sealed, &repository, how.again, reach)?;
     }
     let with_activator = match &program {
         Program::None => false,
@@ -147,20 +154,43 @@ pub(super) fn send(
             sent
         }
     };
-    let mut pushed =
-        registry.send_bundle(layout, bundle.oci_digest(), &repository, asked).map_err(refused)?;
+    let pushed = registry.send_bundle(layout, bundle.oci_digest(), &repository, asked).map_err(refused)?;
     if !asked.tag {
         if let Some(profile) = how.provenance {
-            let documents = provenance::of_bundle(profile, sealed, &repository).map_err(unwritten)?;
-            documents.keep(context)?;
-            documents.attach(&registry, &repository)?;
+            let of_bundle = provenance::of_bundle(profile, sealed, &repository).map_err(unwritten)?;
+            of_bundle.keep(context)?;
+            attach(&registry, &repository, own.as_ref(), &of_bundle)?;
         }
+        let own_tag = (!asked.bundle).then(|| (bundle.oci_digest(), Tag::of_bundle(bundle.digest())));
+        let mut tags: Vec<_> = own_tag.into_iter().collect();
+        match own {
+            Some(own) if own.repository == repository => tags.extend(own.tags),
+            Some(own) => own.client(&registry).tag(layout, &own.repository, &own.tags).map_err(refused)?,
+            None => {}
+        }
+        registry.tag(layout, &repository, &tags).map_err(refused)?;
         // Last of all: whoever sees it there may believe in all the rest.
-        registry.tag_bundle(layout, bundle.oci_digest(), &repository, &tag).map_err(refused)?;
-        pushed.tags_moved += 1;
+        registry.tag(layout, &repository, &[(bundle.oci_digest(), tag.clone())]).map_err(refused)?;
     }
     tell(&format!("{} blobs sent to {repository}, tagged `{tag}`", pushed.blobs_sent));
     Ok(Sent { repository, pushed, with_activator })
+}
+
+/// Attaches what the bundle and its own images are made of, all at once where they are in one repository.
+fn attach(
+    registry: &Registry,
+    repository: &Repository,
+    own: Option<&own_images::Sent>,
+    of_bundle: &Documents,
+) -> Result<(), Failure> {
+    let of_images = own.map(|own| own.documents.as_slice()).unwrap_or_default();
+    match own.filter(|own| own.repository != *repository) {
+        None => provenance::attach(registry, repository, of_images.iter().chain([of_bundle])),
+        Some(own) => {
+            provenance::attach(own.client(registry), &own.repository, of_images)?;
+            provenance::attach(registry, repository, [of_bundle])
+        }
+    }
 }
 
 /// A document that cannot be written.

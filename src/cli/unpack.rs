@@ -9,7 +9,9 @@ use serde_json::json;
 use super::places::Reach;
 use super::report::{Code, Failure};
 use super::{Context, print, tell};
-use crate::bundle::{ImageFiles, Layout};
+use crate::bundle::oci::MAX_CONFIG;
+use crate::bundle::{ImageFiles, Layout, Platform};
+use crate::image::BaseImage;
 use crate::image::unpack::{self, Limits, UnpackError, Unpacked};
 use crate::registry::Image;
 
@@ -21,6 +23,9 @@ pub(super) struct Arguments {
     /// A directory that is not there yet, or is empty
     #[arg(value_name = "DIR")]
     into: PathBuf,
+    /// Which image of an index, such as `linux/arm64`, if not the droplets'
+    #[arg(long)]
+    platform: Option<Platform>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -52,6 +57,9 @@ impl FromStr for What {
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let (layout, image) = find(context, arguments)?;
+    if let Some(platform) = &arguments.platform {
+        is_for(&layout, &image, platform)?;
+    }
     let done = unpack::unpack(&layout, &image, &arguments.into, Limits::default())
         .map_err(|error| failure(&error))?;
     for note in notes(&done) {
@@ -73,20 +81,30 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 
 fn find(context: &Context<'_>, arguments: &Arguments) -> Result<(Layout, ImageFiles), Failure> {
     let refused = |error: &dyn std::error::Error| Failure::of(Code::Refused, error);
+    let platform = &arguments.platform.clone().unwrap_or_else(Platform::droplet);
     match &arguments.image {
         What::Layout(path, tag) => {
             let layout = Layout::open(path).map_err(|error| refused(&error))?;
-            let image = unpack::find(&layout, tag.as_deref()).map_err(|error| failure(&error))?;
+            let image =
+                unpack::find_for(&layout, tag.as_deref(), platform).map_err(|error| failure(&error))?;
             Ok((layout, image))
         }
         What::Image(image) => {
             let layout = Layout::create(&context.layout_dir()?).map_err(|error| refused(&error))?;
             let registry = context.registry(Some(image.repository.host()), &arguments.reach)?;
             let digest = registry.resolve_tag(image).map_err(|error| refused(&error))?;
-            let files = registry.pull_image(image, digest, &layout).map_err(|error| refused(&error))?;
+            let files = registry.pull_image_for(image, digest, platform, &layout);
+            let files = files.map_err(|error| refused(&error))?;
             Ok((layout, files))
         }
     }
+}
+
+/// Whoever names a platform gets no other one, also where there is no index to choose from.
+fn is_for(layout: &Layout, image: &ImageFiles, platform: &Platform) -> Result<(), Failure> {
+    let refused = |error: &dyn std::error::Error| Failure::of(Code::Refused, error);
+    let config = layout.read_blob(image.config.digest, MAX_CONFIG).map_err(|error| refused(&error))?;
+    BaseImage::new(image, &config, &platform.architecture).map(drop).map_err(|error| refused(&error))
 }
 
 fn failure(error: &UnpackError) -> Failure {

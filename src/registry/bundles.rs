@@ -1,10 +1,12 @@
 //! Bundles to a registry: asked for by two tags, sent in an order that makes the second tag mean that all is there.
 
+use futures_util::future::try_join;
+
 use super::Registry;
 use super::error::RegistryError;
-use super::operations::How;
 use super::reference::{Repository, Tag};
 use super::source::Source;
+use super::upload::How;
 use crate::bundle::oci::{MANIFEST_TYPE, MAX_MANIFEST, OciManifest, bundle_tag};
 use crate::bundle::{Layout, OpenedBundle, Verified, VerifyError};
 use crate::model::Digest;
@@ -31,7 +33,7 @@ pub struct Asked {
 
 impl Asked {
     /// Whether nothing is to be done. The profile's tag is written last of all that a push writes: after the images and
-    /// the activator, the blobs, `bundle-<hex>`, and what is attached to it. So where both tags are right, all of that
+    /// the activator, the blobs, what is attached, and `bundle-<hex>`. So where both tags are right, all of that
     /// was there once; and a registry throws away nothing that a tag leads to. It may have lost an image whose own tag
     /// `image-<hex>` somebody has deleted, or a rule by age has: then whoever pulls it is told, and `push --again`
     /// asks for every single thing. To ask for all of it each time would cost every push what that one needs.
@@ -64,8 +66,8 @@ impl Registry {
         })
     }
 
-    /// Sends the bundle whose OCI manifest has this digest, unless it is there by what was asked, and tags it
-    /// `bundle-<hex>`. It is verified first; what the registry has is not sent; config and manifest go last.
+    /// Sends the bundle whose OCI manifest has this digest, unless it is there by what was asked. It is verified first;
+    /// what the registry has is not sent; the manifest goes last, under its digest. [`Registry::tag`] tags it then.
     pub fn send_bundle(
         &self,
         layout: &Layout,
@@ -81,32 +83,18 @@ impl Registry {
         let (bytes, oci) = manifest(layout, oci_digest)?;
         self.runtime.block_on(async {
             let transport = &self.transport;
-            let blobs = [
-                (oci.layer(), Source::File(layout.blob_path(oci.layer().digest))),
-                (oci.config(), Source::Bytes(opened.config().to_vec())),
-            ];
-            for (blob, source) in &blobs {
-                let sent = transport.send_blob(repository, blob, source, None).await?;
-                pushed.blobs_sent += usize::from(sent == How::Sent);
-            }
-            let name = bundle_tag(opened.digest());
+            let layer = Source::File(layout.blob_path(oci.layer().digest));
+            let config = Source::Bytes(opened.config().to_vec());
+            let (layer, config) = try_join(
+                transport.send_blob(repository, oci.layer(), &layer, None),
+                transport.send_blob(repository, oci.config(), &config, None),
+            )
+            .await?;
+            pushed.blobs_sent = [layer, config].into_iter().filter(|how| *how == How::Sent).count();
+            let name = oci_digest.to_string();
             transport.put_manifest(repository, &name, MANIFEST_TYPE, &bytes).await?;
-            pushed.tags_moved = 1;
             Ok(pushed)
         })
-    }
-
-    /// Has a tag lead to a bundle that is in the repository.
-    pub fn tag_bundle(
-        &self,
-        layout: &Layout,
-        oci_digest: Digest,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<(), RegistryError> {
-        let (bytes, _) = manifest(layout, oci_digest)?;
-        let put = self.transport.put_manifest(repository, tag.as_str(), MANIFEST_TYPE, &bytes);
-        self.runtime.block_on(put).map(drop)
     }
 
     /// Pushes the bundle whose OCI manifest has this digest, and tags it `bundle-<hex>` and `tag`: asks, sends, tags.
@@ -120,9 +108,11 @@ impl Registry {
         let bundle = manifest(layout, oci_digest)?.1.config().digest;
         let asked = self.ask_bundle(repository, bundle, oci_digest, tag)?;
         let mut pushed = self.send_bundle(layout, oci_digest, repository, asked)?;
-        if !asked.tag {
-            self.tag_bundle(layout, oci_digest, repository, tag)?;
-            pushed.tags_moved += 1;
+        for (there, tag) in [(asked.bundle, Tag::of_bundle(bundle)), (asked.tag, tag.clone())] {
+            if !there {
+                self.tag(layout, repository, &[(oci_digest, tag)])?;
+                pushed.tags_moved += 1;
+            }
         }
         Ok(pushed)
     }

@@ -9,7 +9,7 @@ use super::transport::{Transport, refused};
 use super::{Image, Registry};
 use crate::bundle::image::{Document, ImageError};
 use crate::bundle::oci::{Descriptor, MAX_MANIFEST};
-use crate::bundle::{Blob, ImageFiles, Layout};
+use crate::bundle::{Blob, ImageFiles, Layout, Platform};
 use crate::model::Digest;
 
 impl Registry {
@@ -21,7 +21,18 @@ impl Registry {
         digest: Digest,
         into: &Layout,
     ) -> Result<ImageFiles, RegistryError> {
-        self.runtime.block_on(self.transport.image(&image.repository, digest, into))
+        self.pull_image_for(image, digest, &Platform::droplet(), into)
+    }
+
+    /// The same for another platform.
+    pub fn pull_image_for(
+        &self,
+        image: &Image,
+        digest: Digest,
+        platform: &Platform,
+        into: &Layout,
+    ) -> Result<ImageFiles, RegistryError> {
+        self.runtime.block_on(self.transport.image(&image.repository, digest, platform, into))
     }
 }
 
@@ -45,11 +56,13 @@ impl Transport {
         &self,
         repository: &Repository,
         digest: Digest,
+        platform: &Platform,
         into: &Layout,
     ) -> Result<ImageFiles, RegistryError> {
-        let files = match self.document(repository, digest, into).await? {
+        let document = |digest| self.document(repository, digest, platform, into);
+        let files = match document(digest).await? {
             Document::Image(files) => files,
-            Document::Index(manifest) => match self.document(repository, manifest.digest, into).await? {
+            Document::Index(manifest) => match document(manifest.digest).await? {
                 Document::Image(files) => files,
                 Document::Index(_) => {
                     let reason = "an index leads to another index".to_owned();
@@ -76,12 +89,13 @@ impl Transport {
         &self,
         repository: &Repository,
         digest: Digest,
+        platform: &Platform,
         into: &Layout,
     ) -> Result<Document, RegistryError> {
         let parse = |bytes: &[u8]| {
             let wrong = |error: ImageError| error.reason;
             let action = format!("get the manifest `{digest}` from");
-            Document::parse(bytes).map_err(|error| refused(repository, &action, wrong(error)))
+            Document::parse_for(bytes, platform).map_err(|error| refused(repository, &action, wrong(error)))
         };
         if let Ok(bytes) = into.read_blob(digest, MAX_MANIFEST) {
             return parse(&bytes);

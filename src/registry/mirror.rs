@@ -2,35 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use super::Registry;
 use super::error::RegistryError;
-use super::push::PushedImage;
-use super::reference::{Repository, Tag};
+use super::push::{PushedImage, Shipment};
+use super::reference::Repository;
 use super::transport::{Transport, refused};
-use super::{Registry, operations};
 use crate::bundle::Layout;
 use crate::bundle::image::Leads;
 use crate::bundle::oci::MAX_MANIFEST;
 use crate::model::Digest;
 
 impl Registry {
-    /// Copies the image or index with this digest, with all its platforms, because registries refuse an index of whose
-    /// manifests they do not have every one. The manifests are kept in a layout; blobs are not, and none is sent twice.
-    pub fn mirror_image(
-        &self,
-        from: &Repository,
-        digest: Digest,
-        through: &Layout,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<PushedImage, RegistryError> {
+    /// Copies an image or index that is in the repository `from`, with all its platforms, because registries refuse an
+    /// index of whose manifests they do not have every one. The manifests are kept in the layout; blobs are not, and none
+    /// is sent twice.
+    pub fn mirror_image(&self, from: &Repository, image: Shipment<'_>) -> Result<PushedImage, RegistryError> {
         self.runtime.block_on(async {
-            let head = self.transport.head_manifest(repository, tag.as_str(), true).await?;
             let mut blobs = BTreeMap::new();
+            let (_, tagged) = self.transport.look(image).await?;
             // With its tag it is there, and the push finds that out once more by itself.
-            if head.and_then(|operations::Head { digest }| digest) != Some(digest) {
-                self.transport.documents(from, digest, through, &mut blobs).await?;
+            if !tagged || image.again {
+                self.transport.documents(from, image.digest, image.layout, &mut blobs).await?;
             }
-            self.transport.push_image(through, digest, repository, tag, &blobs).await
+            self.transport.push_image(Shipment { mounts: &blobs, ..image }).await
         })
     }
 }

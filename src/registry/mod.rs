@@ -3,6 +3,7 @@
 //! The only asynchronous code there is, and nobody sees it: [`Registry`] blocks. Nothing that a registry says is
 //! believed. A tag leads to a digest, a digest to bytes, and the bytes are hashed before they have a name on disk.
 
+mod attach;
 pub mod auth;
 mod base;
 mod bundles;
@@ -25,12 +26,14 @@ mod retry;
 mod source;
 mod tokens;
 mod transport;
+mod upload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
+pub use attach::Attachment;
 pub use auth::Environment;
 pub use base::ImageDocuments;
 pub use bundles::{Asked, Pushed};
@@ -38,9 +41,9 @@ pub use error::RegistryError;
 pub(crate) use names::Names;
 pub use pace::Patience;
 pub use progress::Progress;
-pub use push::PushedImage;
+pub use push::{PushedImage, Shipment};
 pub use reference::{Image, ParseRefError, Ref, Repository, Tag};
-pub use referrers::{Attachment, Referrer};
+pub use referrers::Referrer;
 
 use crate::bundle::activator::{ARTIFACT_TYPE, ActivatorArtifact, EMPTY, activator_tag};
 use crate::bundle::oci::{Descriptor, MANIFEST_TYPE, MAX_CONFIG, OciManifest, bundle_tag};

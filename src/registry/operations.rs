@@ -1,6 +1,6 @@
 //! The half-dozen operations of the distribution-spec that bundles need.
 
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode};
 
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::RegistryError;
 use super::reference::Repository;
 use super::source::{Outgoing, Source};
-use super::transport::{Call, Transport, location, refused};
+use super::transport::{Call, Transport, refused};
 use crate::bundle::image::Leads;
 use crate::bundle::oci::{Descriptor, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
 use crate::model::Digest;
@@ -19,17 +19,6 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 const OCI_SUBJECT: &str = "oci-subject";
 /// What a manifest may be.
 const MANIFEST_TYPES: [&str; 4] = [MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST, DOCKER_LIST];
-/// How a blob came to be in a registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    /// It was there.
-    There,
-    /// The registry took it from another of its repositories.
-    Mounted,
-    /// Its bytes were sent.
-    Sent,
-}
-
 /// What a registry says of a manifest without sending it.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -49,15 +38,10 @@ impl Transport {
         let action = format!("look for the manifest `{name}` in");
         self.retry(async || {
             let call = Call { push, ..self.manifest_call(repository, name, Method::HEAD, &action).await? };
-            let response = self.send(&call).await?;
-            match response.status() {
-                StatusCode::OK => {
-                    let known = media_type(&response).is_none_or(|found| MANIFEST_TYPES.contains(&&*found));
-                    Ok(Some(Head { digest: content_digest(&response).filter(|_| known) }))
-                }
-                StatusCode::NOT_FOUND => Ok(None),
-                _ => Err(self.wrong(&call, response).await),
-            }
+            Ok(self.found(&call).await?.map(|response| {
+                let known = media_type(&response).is_none_or(|found| MANIFEST_TYPES.contains(&&*found));
+                Head { digest: content_digest(&response).filter(|_| known) }
+            }))
         })
         .await
     }
@@ -131,95 +115,6 @@ impl Transport {
         .await
     }
 
-    /// Whether the registry has a blob.
-    pub(super) async fn has_blob(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-    ) -> Result<bool, RegistryError> {
-        let action = format!("look for the blob {} in", blob.digest);
-        self.retry(async || {
-            let mut call = self.blob_call(repository, blob.digest, Method::HEAD, &action).await?;
-            // The same token as for the upload that may follow.
-            call.push = true;
-            let response = self.send(&call).await?;
-            match response.status() {
-                StatusCode::OK => Ok(true),
-                StatusCode::NOT_FOUND => Ok(false),
-                _ => Err(self.wrong(&call, response).await),
-            }
-        })
-        .await
-    }
-
-    /// Sends a blob, unless the registry has it, or takes it out of `from`, another repository, by itself
-    /// (distribution-spec, "Mounting a blob from another repository").
-    pub(super) async fn send_blob(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        source: &Source,
-        from: Option<&Repository>,
-    ) -> Result<How, RegistryError> {
-        if self.has_blob(repository, blob).await? {
-            return Ok(How::There);
-        }
-        self.upload_blob(repository, blob, source, from).await
-    }
-
-    /// Sends a blob: one POST, one PUT (distribution-spec, "Pushing a blob monolithically", "POST then PUT"). If either
-    /// fails in a way that passes, both are done again, because the session may be gone.
-    async fn upload_blob(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        source: &Source,
-        from: Option<&Repository>,
-    ) -> Result<How, RegistryError> {
-        let action = format!("send the blob {} to", blob.digest);
-        let from = from.filter(|from| from.host() == repository.host() && *from != repository);
-        self.retry(async || {
-            let url = self.url(repository, "blobs/uploads/").await?;
-            let post = Call {
-                headers: vec![(CONTENT_LENGTH, "0".to_owned())],
-                push: true,
-                ..Call::new(repository, &action, Method::POST, url)
-            };
-            let mut started = None;
-            if let Some(from) = from {
-                let mut mount = Call { from: Some(from), ..post.clone() };
-                let pairs = [("mount", blob.digest.to_string()), ("from", from.name().to_owned())];
-                mount.url.query_pairs_mut().extend_pairs(pairs);
-                match self.send(&mount).await {
-                    Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(How::Mounted),
-                    // It goes on as an upload that nobody tried to spare.
-                    Ok(answer) if answer.status() == StatusCode::ACCEPTED => started = Some(answer),
-                    Err(error) if error.is_passing() => return Err(error),
-                    // Mounting is a favour: a registry that does not know it, or does not grant it, takes the bytes.
-                    _ => {}
-                }
-            }
-            let started = match started {
-                Some(started) => started,
-                None => self.expect(&post, StatusCode::ACCEPTED).await?,
-            };
-            let mut url = location(&post, &started)?;
-            url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-            let put = Call {
-                method: Method::PUT,
-                url,
-                headers: vec![
-                    (CONTENT_LENGTH, blob.size.to_string()),
-                    (CONTENT_TYPE, "application/octet-stream".to_owned()),
-                ],
-                body: Some(Outgoing { source, blob }),
-                ..post
-            };
-            self.expect(&put, StatusCode::CREATED).await.map(|_| How::Sent)
-        })
-        .await
-    }
-
     /// Gets a small blob and verifies it.
     pub(super) async fn get_blob(
         &self,
@@ -267,6 +162,16 @@ impl Transport {
     ) -> Result<Response, RegistryError> {
         let response = self.send(call).await?;
         if response.status() == status { Ok(response) } else { Err(self.wrong(call, response).await) }
+    }
+
+    /// The answer, if there is what is asked for.
+    pub(super) async fn found(&self, call: &Call<'_>) -> Result<Option<Response>, RegistryError> {
+        let response = self.send(call).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Some(response)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.wrong(call, response).await),
+        }
     }
 
     async fn manifest_call<'a>(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::bundle::oci::bundle_tag;
 use crate::model::Digest;
 
 /// The host that is meant when a reference has none, and its API's host.
@@ -111,6 +112,11 @@ impl FromStr for Repository {
 }
 
 impl Tag {
+    /// The tag under which a registry has a bundle.
+    pub fn of_bundle(bundle: Digest) -> Self {
+        Self(bundle_tag(bundle))
+    }
+
     /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0

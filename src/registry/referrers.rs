@@ -1,44 +1,27 @@
 //! What is attached to a manifest: bills of materials, statements of origin (distribution-spec 1.1, "Listing Referrers").
 //!
-//! A registry that does not keep the list itself gets it as a tag, `sha256-<hex>`. The list is only where to look: what is
+//! A registry that does not keep the list itself has it as a tag, `sha256-<hex>`. The list is only where to look: what is
 //! attached, to what, and of which type it is, each attachment's own manifest says.
 
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::header::{ACCEPT, LINK};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::RegistryError;
+use super::push::IN_FLIGHT;
 use super::reference::Repository;
-use super::source::Source;
 use super::transport::{Call, Transport, origin, refused};
 use super::{Descriptor, Registry};
-use crate::bundle::activator::{EMPTY, EMPTY_TYPE};
-use crate::bundle::image::{Leads, MAX_MANIFESTS};
-use crate::bundle::oci::{INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
-use crate::model::{Digest, json};
+use crate::bundle::image::MAX_MANIFESTS;
+use crate::bundle::oci::{INDEX_TYPE, MAX_MANIFEST};
+use crate::model::Digest;
 
-/// How often the tag is written when others write it, too.
-const TRIES: usize = 4;
 /// How many pages a list may have.
 const PAGES: usize = 64;
-const IN_FLIGHT: usize = 4;
-
-/// Something to attach.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attachment<'a> {
-    /// What kind of attachment it is.
-    pub artifact_type: &'a str,
-    /// The media type of its bytes.
-    pub media_type: &'a str,
-    /// Its bytes.
-    pub bytes: &'a [u8],
-    /// What its manifest says besides.
-    pub annotations: BTreeMap<String, String>,
-}
 
 /// Something that is attached. All of it is from its own manifest, which has this digest and names the subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,18 +34,6 @@ pub struct Referrer {
     pub layers: Vec<Descriptor>,
     /// What it says besides.
     pub annotations: BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Written<'a> {
-    schema_version: u32,
-    media_type: &'a str,
-    artifact_type: &'a str,
-    config: Descriptor,
-    layers: [Descriptor; 1],
-    subject: Descriptor,
-    annotations: &'a BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -87,33 +58,22 @@ struct Part {
 /// A list, with whatever others put into it.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct List {
+pub(super) struct List {
     schema_version: u32,
-    media_type: Option<String>,
-    manifests: Vec<Entry>,
+    pub(super) media_type: Option<String>,
+    pub(super) manifests: Vec<Entry>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    digest: Digest,
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) digest: Digest,
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    pub(super) rest: Map<String, Value>,
 }
 
 impl Registry {
-    /// Attaches something to a manifest or index that is in the repository, and says the digest of its manifest. Done
-    /// twice, it is there once.
-    pub fn attach(
-        &self,
-        repository: &Repository,
-        subject: Digest,
-        attachment: &Attachment<'_>,
-    ) -> Result<Digest, RegistryError> {
-        self.runtime.block_on(self.transport.attach(repository, subject, attachment))
-    }
-
     /// All that is attached to a manifest or index, by digest.
     pub fn referrers(
         &self,
@@ -135,83 +95,13 @@ impl Registry {
 }
 
 /// The tag that holds the list where the registry does not (distribution-spec, "Referrers Tag Schema").
-fn list_tag(subject: Digest) -> String {
+pub(super) fn list_tag(subject: Digest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
 impl Transport {
-    async fn attach(
-        &self,
-        repository: &Repository,
-        subject: Digest,
-        attachment: &Attachment<'_>,
-    ) -> Result<Digest, RegistryError> {
-        let (bytes, leads) = self.get_document(repository, &subject.to_string()).await?;
-        let (Leads::Blobs(subject_type, _) | Leads::Manifests(subject_type, _)) = leads;
-        let config = Descriptor::of(EMPTY_TYPE, EMPTY);
-        let layer = Descriptor::of(attachment.media_type, attachment.bytes);
-        for (blob, bytes) in [(&layer, attachment.bytes), (&config, EMPTY)] {
-            self.send_blob(repository, blob, &Source::Bytes(bytes.to_vec()), None).await?;
-        }
-        let manifest = json::to_vec(&Written {
-            schema_version: 2,
-            media_type: MANIFEST_TYPE,
-            artifact_type: attachment.artifact_type,
-            config,
-            layers: [layer],
-            subject: Descriptor::of(&subject_type, &bytes),
-            annotations: &attachment.annotations,
-        })?;
-        let digest = Digest::of(&manifest);
-        if !self.put_manifest(repository, &digest.to_string(), MANIFEST_TYPE, &manifest).await? {
-            self.list(repository, subject, attachment, &manifest).await?;
-        }
-        Ok(digest)
-    }
-
-    /// Enters an attachment in the tag's list. There is no lock: who writes last wins, so it is read again.
-    async fn list(
-        &self,
-        repository: &Repository,
-        subject: Digest,
-        attachment: &Attachment<'_>,
-        manifest: &[u8],
-    ) -> Result<(), RegistryError> {
-        let (tag, digest) = (list_tag(subject), Digest::of(manifest));
-        for _ in 0..TRIES {
-            let mut list = self.tagged(repository, &tag).await?;
-            if list.manifests.iter().any(|entry| entry.digest == digest) {
-                return Ok(());
-            }
-            let rest = [
-                ("artifactType", attachment.artifact_type.into()),
-                ("mediaType", MANIFEST_TYPE.into()),
-                ("size", manifest.len().into()),
-                (
-                    "annotations",
-                    attachment
-                        .annotations
-                        .iter()
-                        .map(|(key, value)| (key.clone(), value.clone().into()))
-                        .collect::<Map<String, Value>>()
-                        .into(),
-                ),
-            ];
-            let rest = rest.into_iter().map(|(key, value): (&str, Value)| (key.to_owned(), value)).collect();
-            list.manifests.push(Entry { digest, rest });
-            list.media_type = Some(INDEX_TYPE.to_owned());
-            self.put_manifest(repository, &tag, INDEX_TYPE, &json::to_vec(&list)?).await?;
-        }
-        let list = self.tagged(repository, &tag).await?;
-        if list.manifests.iter().any(|entry| entry.digest == digest) {
-            return Ok(());
-        }
-        let action = format!("enter {digest} in the list `{tag}` of");
-        Err(refused(repository, &action, "somebody else keeps writing it; try again"))
-    }
-
     /// The tag's list; an empty one if there is none.
-    async fn tagged(&self, repository: &Repository, tag: &str) -> Result<List, RegistryError> {
+    pub(super) async fn tagged(&self, repository: &Repository, tag: &str) -> Result<List, RegistryError> {
         match self.get_manifest(repository, tag).await {
             Ok(bytes) => read_list(repository, tag, &bytes),
             Err(RegistryError::NotFound { .. }) => {
@@ -251,16 +141,10 @@ impl Transport {
             };
             let page = self
                 .retry(async || {
-                    let response = self.send(&call).await?;
-                    match response.status() {
-                        StatusCode::OK => {
-                            let next = next(&response);
-                            let limit = usize::try_from(MAX_MANIFEST).unwrap_or(usize::MAX);
-                            Ok(Some((self.read(&call, response, limit).await?, next)))
-                        }
-                        StatusCode::NOT_FOUND => Ok(None),
-                        _ => Err(self.wrong(&call, response).await),
-                    }
+                    let Some(response) = self.found(&call).await? else { return Ok(None) };
+                    let next = next(&response);
+                    let limit = usize::try_from(MAX_MANIFEST).unwrap_or(usize::MAX);
+                    Ok(Some((self.read(&call, response, limit).await?, next)))
                 })
                 .await?;
             let Some((bytes, next)) = page else { return Ok(digests) };

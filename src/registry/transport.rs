@@ -4,7 +4,7 @@
 //! followed by hand, and the `Authorization` header stays behind when the host changes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
@@ -28,6 +28,8 @@ pub(super) struct Transport {
     pub(super) tokens: Tokens,
     /// The base URLs of loopback hosts, which have to be found out.
     bases: RefCell<BTreeMap<String, Url>>,
+    /// The hosts that do not take a blob in one request.
+    pub(super) in_two: RefCell<BTreeSet<String>>,
 }
 
 /// One request to a registry.
@@ -106,7 +108,8 @@ impl Transport {
             builder.build()
         };
         let client = client().map_err(RegistryError::Setup)?;
-        Ok(Self { client, options, tokens: Tokens::default(), bases: RefCell::default() })
+        let (bases, in_two) = (RefCell::default(), RefCell::default());
+        Ok(Self { client, options, tokens: Tokens::default(), bases, in_two })
     }
 
     /// `https://host/v2/<name>/<rest>`.

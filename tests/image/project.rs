@@ -38,10 +38,12 @@ health = "/"
 
 impl Project {
     /// With this table `[images.web]`.
+    #[allow(dead_code, reason = "not every test program needs it")]
     pub fn new(image: &str) -> Self {
         Self::at(TempDir::new().unwrap(), image)
     }
 
+    #[allow(dead_code, reason = "not every test program needs it")]
     pub fn at(dir: TempDir, image: &str) -> Self {
         Self::with(dir, "localhost:5000", image)
     }
@@ -70,6 +72,7 @@ impl Project {
         self.command().args(arguments).output().unwrap()
     }
 
+    #[allow(dead_code, reason = "not every test program needs it")]
     /// Builds the image into `layout` beside the profile; its digest, and what was said.
     pub fn build(&self) -> (String, String) {
         let output = self.run(&["image", "p.toml", "web", "--layout", "layout"]);
@@ -78,18 +81,21 @@ impl Project {
         (String::from_utf8(output.stdout).unwrap().trim().to_owned(), said)
     }
 
+    #[allow(dead_code, reason = "not every test program needs it")]
     pub fn layout(&self) -> PathBuf {
         self.path().join("layout")
     }
 }
 
 /// Runs a shell's words in a directory.
+#[allow(dead_code, reason = "not every test program has a tree")]
 pub fn shell(dir: &Path, script: &str) {
     let status = Command::new("sh").args(["-euc", script]).current_dir(dir).status().unwrap();
     assert!(status.success(), "{script}");
 }
 
 /// Everything that a file system can say and a layer must keep.
+#[allow(dead_code, reason = "not every test program has a tree")]
 pub const TREE: &str = r#"
     mkdir -p tree/usr/bin tree/usr/lib tree/etc tree/var/empty tree/deep; cd tree
     echo one >usr/bin/one; chmod 4755 usr/bin/one; ln usr/bin/one usr/bin/second; ln usr/bin/one another
@@ -106,5 +112,6 @@ pub const TREE: &str = r#"
 "#;
 
 /// A recipe that takes that tree as it is.
+#[allow(dead_code, reason = "not every test program has a tree")]
 pub const AS_IT_IS: &str =
     r#"layers = [{ from = "tree", to = "/", owner = "keep", file_mode = "keep", dir_mode = "keep" }]"#;

@@ -47,6 +47,21 @@ fn a_directory_is_enough_for_a_machine_that_reaches_nothing() {
     write("all", &["--with-images"]);
     assert_eq!(fs::read(project.path().join("all/index.json")).unwrap(), index);
 
+    // The index is as it was, and of what it leads to only a droplet's part is there, which is all that others ask for.
+    let image = said(&project, &["image", "p.toml", "web"]).ends(0).stdout;
+    let hex = image.trim().strip_prefix("sha256:").unwrap();
+    let blob = |digest: &str| project.path().join("all/blobs/sha256").join(&digest[7..]);
+    let platforms: serde_json::Value =
+        serde_json::from_slice(&fs::read(blob(image.trim())).unwrap()).unwrap();
+    let there: Vec<bool> =
+        [0, 1].map(|at| blob(platforms["manifests"][at]["digest"].as_str().unwrap()).exists()).to_vec();
+    assert_eq!(
+        (&platforms["manifests"][0]["platform"]["architecture"], there),
+        (&json!("amd64"), vec![true, false])
+    );
+    let (from, to) = (format!("{}:image-{hex}", at("all")), format!("{}:x", at("copy")));
+    run("skopeo", &["copy", "--quiet", "--insecure-policy", "--override-arch=amd64", &from, &to]);
+
     let there = machine("registry.invalid");
     there.run(&["switch", "--confirmed", &at("all")]).ends(0).says(&["receiving registry.invalid/team/app"]);
     assert_eq!(there.bundle().as_deref(), Some(bundle.trim()));

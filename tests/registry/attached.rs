@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use bundle::bundle::oci::Descriptor;
+use bundle::bundle::oci::{Descriptor, MANIFEST_TYPE};
 use bundle::model::Digest;
 use bundle::registry::{Attachment, Options, Registry as Client, Repository};
 use serde_json::{Value, json};
@@ -14,9 +14,9 @@ use crate::{layout, sample, words};
 
 const KIND: &str = "application/spdx+json";
 
-fn attachment(bytes: &[u8]) -> Attachment<'_> {
+fn attachment<'a>(subject: &'a Descriptor, bytes: &'a [u8]) -> Attachment<'a> {
     let annotations = BTreeMap::from([("org.example.note".to_owned(), "yes".to_owned())]);
-    Attachment { artifact_type: KIND, media_type: KIND, bytes, annotations }
+    Attachment { subject, artifact_type: KIND, media_type: KIND, bytes, annotations }
 }
 
 #[test]
@@ -26,15 +26,18 @@ fn an_attachment_is_found_again_in_a_registry_that_keeps_no_list() {
     let repository: Repository = format!("{}/app", registry.host()).parse().unwrap();
     let (dir, bundle) = (tempfile::tempdir().unwrap(), sample::bundle("x\n"));
     let source = layout(&bundle, dir.path());
-    let subject = bundle.oci_digest();
-    let nothing = client.attach(&repository, subject, &attachment(b"{}")).unwrap_err();
-    assert!(words(&nothing).contains("does not have it"), "{}", words(&nothing));
+    let (subject, manifest) = (bundle.oci_digest(), Descriptor::of(MANIFEST_TYPE, bundle.oci_manifest()));
     client.push_bundle(&source, subject, &repository, &"v1".parse().unwrap()).unwrap();
     assert_eq!(client.referrers(&repository, subject).unwrap(), []);
 
-    let first = client.attach(&repository, subject, &attachment(b"a list")).unwrap();
-    let second = client.attach(&repository, subject, &attachment(b"another")).unwrap();
-    assert_eq!(client.attach(&repository, subject, &attachment(b"a list")).unwrap(), first);
+    let attach = |bytes: &[&[u8]]| {
+        let all: Vec<_> = bytes.iter().map(|bytes| attachment(&manifest, bytes)).collect();
+        client.attach(&repository, &all).unwrap()
+    };
+    assert_eq!(attach(&[]), []);
+    let [first] = attach(&[b"a list"])[..] else { panic!() };
+    let [same, second] = attach(&[b"a list", b"another"])[..] else { panic!() };
+    assert_eq!((same, attach(&[b"a list"])), (first, vec![first]));
     let found = client.referrers(&repository, subject).unwrap();
     let mut digests = [first, second];
     digests.sort();
@@ -100,6 +103,45 @@ fn the_list_is_where_to_look_and_the_manifest_is_what_is_believed() {
 }
 
 #[test]
+fn attachments_go_together_and_a_list_is_written_once() {
+    let (one, other) = (Descriptor::of(MANIFEST_TYPE, b"one"), Descriptor::of(MANIFEST_TYPE, b"other"));
+    let all = [
+        attachment(&one, b"a list"),
+        attachment(&one, b"another"),
+        attachment(&other, b"third"),
+        attachment(&other, b"fourth"),
+    ];
+    let client = Client::new(Options { plain_http: true, ..Options::default() }).unwrap();
+    let lists: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::default();
+    let registry = Hostile::start(move |request| match request.method.as_str() {
+        "POST" => Answer::new("202 Accepted", "").header("Location", "/up"),
+        "PUT" => {
+            if request.target.contains("/manifests/sha256-") {
+                lists.lock().unwrap().insert(request.target.clone(), request.body.clone());
+            }
+            Answer::new("201 Created", "")
+        }
+        _ => match lists.lock().unwrap().get(&request.target) {
+            Some(list) => Answer::new("200 OK", list.clone()),
+            None => Answer::new("404 Not Found", ""),
+        },
+    });
+    let repository = format!("{}/app", registry.host()).parse().unwrap();
+    assert_eq!(client.attach(&repository, &all).unwrap().len(), 4);
+    let requests = registry.requests();
+    let count = |method: &str, part: &str| {
+        requests.iter().filter(|request| request.method == method && request.target.contains(part)).count()
+    };
+    assert_eq!(
+        (count("POST", ""), count("PUT", "/up"), count("HEAD", "")),
+        (5, 5, 0),
+        "what is empty is sent once"
+    );
+    assert_eq!((count("PUT", "/manifests/sha256:"), count("PUT", "/manifests/sha256-")), (4, 2));
+    assert_eq!(count("GET", ""), 4, "each list before and after");
+}
+
+#[test]
 fn a_registry_that_keeps_the_list_is_not_given_a_tag() {
     let (dir, bundle) = (tempfile::tempdir().unwrap(), sample::bundle("x\n"));
     drop(layout(&bundle, dir.path()));
@@ -116,7 +158,8 @@ fn a_registry_that_keeps_the_list_is_not_given_a_tag() {
     });
     let client = Client::new(Options { plain_http: true, ..Options::default() }).unwrap();
     let repository = format!("{}/app", registry.host()).parse().unwrap();
-    client.attach(&repository, bundle.oci_digest(), &attachment(b"a list")).unwrap();
+    let subject = Descriptor::of(MANIFEST_TYPE, bundle.oci_manifest());
+    client.attach(&repository, &[attachment(&subject, b"a list")]).unwrap();
     let tags = registry.requests().iter().filter(|request| request.target.contains("sha256-")).count();
     assert_eq!(tags, 0, "{:?}", registry.requests());
 }

@@ -34,8 +34,19 @@ enum Target {
     Token,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+/// The faults, and a list of them all.
+macro_rules! faults {
+    ($($fault:ident,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Fault {
+            $($fault,)*
+        }
+
+        const FAULTS: &[Fault] = &[$(Fault::$fault,)*];
+    };
+}
+
+faults! {
     ConnectRefused,
     ConnectHangs,
     UnknownCertificate,
@@ -68,38 +79,6 @@ enum Fault {
 }
 
 use Fault::*;
-
-const FAULTS: [Fault; 29] = [
-    ConnectRefused,
-    ConnectHangs,
-    UnknownCertificate,
-    ExpiredCertificate,
-    ResetBeforeHeaders,
-    ResetInTheMiddle,
-    OneByteNowAndThen,
-    StallAtTheEnd,
-    Truncated,
-    LongerThanContentLength,
-    LongerThanDescriptor,
-    Bomb,
-    FlippedBit,
-    OtherContent,
-    HtmlPage,
-    TooManyWithWait,
-    TooManyWithoutWait,
-    TooManyForever,
-    InternalError,
-    BadGatewayThenGood,
-    UnavailableForever,
-    UnauthorizedForever,
-    RealmElsewhere,
-    RedirectElsewhere,
-    RedirectCircle,
-    TwoThingsAtOnce,
-    OtherContentType,
-    RangeIgnored,
-    ChangesInBetween,
-];
 
 /// What must come of it: success, or an error with one of these words.
 fn expected(fault: Fault, target: Target) -> Option<&'static [&'static str]> {
@@ -500,8 +479,7 @@ fn leaked(registry: &[Request], storage: &[Request]) -> Vec<String> {
 fn all(target: Target) {
     LazyLock::force(&BOMB);
     let wrong: Vec<String> = thread::scope(|scope| {
-        let running: Vec<_> =
-            FAULTS.map(|fault| scope.spawn(move || run(fault, target))).into_iter().collect();
+        let running: Vec<_> = FAULTS.iter().map(|&fault| scope.spawn(move || run(fault, target))).collect();
         running.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

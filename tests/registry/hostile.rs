@@ -124,8 +124,9 @@ fn an_upload_elsewhere_goes_without_the_authorization_and_is_begun_again_when_it
     let puts = storage.requests();
     let target = |digest: &str| format!("/up?state=a%2Fb&digest={}", digest.replace(':', "%3A"));
     let (layer, config) = (target(&bundle.layer_digest().to_string()), target(&bundle.digest().to_string()));
-    let targets: Vec<&str> = puts.iter().map(|put| put.target.as_str()).collect();
-    assert_eq!(targets, [&layer, &layer, &config], "the config goes last");
+    let count = |target: &str| puts.iter().filter(|put| put.target == target).count();
+    let counts = [count(&layer), count(&config)];
+    assert!(matches!(counts, [1, 2] | [2, 1]) && puts.len() == 3, "{puts:?}");
     assert!(puts.iter().all(|put| put.method == "PUT" && put.authorization.is_none()), "{puts:?}");
     let posts = registry.requests().iter().filter(|request| request.method == "POST").count();
     assert_eq!(posts, 3, "each try begins anew");

@@ -2,7 +2,7 @@
 
 use bundle::bundle::{Layout, Platform};
 use bundle::model::Digest;
-use bundle::registry::{Image, Options, PushedImage, Registry as Client, Repository};
+use bundle::registry::{Image, Options, PushedImage, Registry as Client, Repository, Shipment};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -90,7 +90,9 @@ fn push(published: &Published, to: &str, from: Option<&str>, layout: &Layout) ->
     // The layer of our platform is the only one that may be missing here.
     let mounts = from.into_iter().map(|from| (published.ours[2], from)).collect();
     let (to, tag) = (to.parse().unwrap(), "1".parse().unwrap());
-    client.push_image(layout, published.index, &to, &tag, &mounts).map_err(|error| words(&error))
+    let (digest, repository, tag, mounts) = (published.index, &to, &tag, &mounts);
+    let shipment = Shipment { layout, digest, repository, tag, mounts, again: false };
+    client.push_image(shipment).map_err(|error| words(&error))
 }
 
 #[test]

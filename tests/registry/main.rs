@@ -14,12 +14,15 @@ mod attached;
 mod faults;
 mod hostile;
 mod images;
+mod pushes;
 mod real;
 mod rebuilt;
 mod transfers;
 
 #[path = "../support/hostile.rs"]
 mod hostile_server;
+#[path = "../image/project.rs"]
+mod project;
 #[path = "../support/registry.rs"]
 mod registry;
 #[path = "../support/sample.rs"]

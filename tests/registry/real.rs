@@ -89,7 +89,7 @@ fn pushing_again_sends_nothing_and_pulling_again_fetches_no_layer() {
     let pushed = pushed();
     let source = Layout::open(&pushed.dir.path().join("source")).unwrap();
     let writes = pushed.registry.writes();
-    assert_eq!(writes, 2 * 2 + 2, "two blobs by POST and PUT, two tags: {}", pushed.registry.log());
+    assert_eq!(writes, 2 * 2 + 3, "two blobs by POST and PUT, a digest, two tags: {}", pushed.registry.log());
     let (tag, before) = ("shop".parse().unwrap(), pushed.registry.requests());
     let again =
         pushed.client.push_bundle(&source, pushed.bundle.oci_digest(), &pushed.repository, &tag).unwrap();

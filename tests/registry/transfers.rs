@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use bundle::bundle::Layout;
 use bundle::model::Digest;
-use bundle::registry::{Environment, Image, Options, Patience, PushedImage, Registry as Client};
+use bundle::registry::{Environment, Image, Options, Patience, PushedImage, Registry as Client, Shipment};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -128,15 +128,10 @@ fn push(
         serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["layers"][0]["digest"].clone();
     let from = from.map(|name| format!("{}/{name}", registry.host()).parse().unwrap());
     let mounts = from.into_iter().map(|from| (layer.as_str().unwrap().parse().unwrap(), from)).collect();
-    let repository = format!("{}/app", registry.host()).parse().unwrap();
-    let pushed = client(&registry.host(), dir).push_image(
-        layout,
-        digest,
-        &repository,
-        &"v1".parse().unwrap(),
-        &mounts,
-    );
-    pushed.map_err(|error| words(&error))
+    let (repository, tag) = (format!("{}/app", registry.host()).parse().unwrap(), "v1".parse().unwrap());
+    let (repository, tag, mounts) = (&repository, &tag, &mounts);
+    let shipment = Shipment { layout, digest, repository, tag, mounts, again: false };
+    client(&registry.host(), dir).push_image(shipment).map_err(|error| words(&error))
 }
 
 /// A registry that takes everything, with tokens that are good for `good` requests each.
@@ -194,6 +189,29 @@ fn eight_blobs_wait_for_one_token_and_go_in_one_piece_each() {
         ("PUT", "/v2/app/manifests/v1"),
         "the manifest goes last"
     );
+}
+
+#[test]
+fn a_small_blob_goes_in_one_request_where_the_registry_takes_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, digest, _) = image(&dir, &[1000, 300_000]);
+    // The config and the first layer are small. Who answers with a beginning goes on from there, others are asked anew.
+    for (status, posts, puts) in [
+        ("201 Created", 3..=3, 1),
+        ("202 Accepted", 3..=3, 3),
+        ("405 Method Not Allowed", 4..=5, 3),
+        ("500 Internal Server Error", 4..=5, 3),
+    ] {
+        let registry = taking(1000, move |request| {
+            let whole = request.method == "POST" && request.target.contains("?digest=sha256");
+            assert!(!whole || !request.body.is_empty());
+            let location = "/v2/app/blobs/uploads/whole?state=x";
+            whole.then(|| Answer::new(status, "").header("Location", location))
+        });
+        assert_eq!(push(&registry, &dir, &layout, digest, None).unwrap().blobs_sent, 3, "{status}");
+        assert!(posts.contains(&count(&registry, "POST", "")), "{status}: {:#?}", registry.requests());
+        assert_eq!(count(&registry, "PUT", "state=x&digest="), puts, "{status}");
+    }
 }
 
 #[test]

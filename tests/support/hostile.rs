@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+/// How much of a body is kept.
+const SMALL: u64 = 64 << 10;
+
 /// What came in.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -14,6 +17,9 @@ pub struct Request {
     pub authorization: Option<String>,
     /// All headers, names in small letters.
     pub headers: Vec<(String, String)>,
+    /// The body, if it is small.
+    #[allow(dead_code, reason = "not every test program asks")]
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -108,7 +114,7 @@ fn serve(
     let (Some(method), Some(target), Some(_)) = (words.next(), words.next(), words.next()) else {
         return Ok(());
     };
-    let mut request = Request { method, target, authorization: None, headers: Vec::new() };
+    let mut request = Request { method, target, authorization: None, headers: Vec::new(), body: Vec::new() };
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -121,7 +127,8 @@ fn serve(
             _ => {}
         }
     }
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    reader.by_ref().take(length.min(SMALL)).read_to_end(&mut request.body)?;
+    std::io::copy(&mut reader.take(length.saturating_sub(SMALL)), &mut std::io::sink())?;
     seen.lock().unwrap().push(request.clone());
     let answer = handler(&request);
     if let Some((None, then)) = answer.cut {

@@ -60,6 +60,9 @@ pub(super) struct Arguments {
     /// Send it there instead of to the profile's registry
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<Repository>,
+    /// Do not write down what the bundle is made of and how it was made
+    #[arg(long)]
+    no_provenance: bool,
     #[command(flatten)]
     reach: Reach,
 }
@@ -97,9 +100,13 @@ fn deploy(context: &Context<'_>, arguments: &Arguments, ssh: &Ssh) -> Result<Cod
         let ca = resolved.spec.registry.as_ref().and_then(|registry| registry.ca.as_ref());
         images = Some(copy::gather(context, &missing, &arguments.reach.of_profile(ca))?);
     } else {
-        let (how, reach) =
-            (push::How { named: arguments.repository.as_ref(), ..push::How::default() }, &arguments.reach);
-        repository = Some(push::send(context, &sealed, &layout, how, reach)?.repository.to_string());
+        let how = push::How {
+            named: arguments.repository.as_ref(),
+            provenance: Some(&arguments.profile).filter(|_| !arguments.no_provenance),
+            ..push::How::default()
+        };
+        let sent = push::send(context, &sealed, &layout, how, &arguments.reach)?;
+        repository = Some(sent.repository.to_string());
     }
     let mut missing = missing.into_iter();
     let stop = signals::listen()?;

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -162,7 +162,7 @@ impl Applying {
 
     fn root_itself(&mut self, member: &Member) -> Result<(), Fault> {
         let root = self.tree.open(b"")?;
-        self.owned(member, &root)?;
+        self.owned(member, |uid, gid| rustix::fs::fchown(&root, uid, gid))?;
         self.remember(Vec::new(), (member.mode, member.mtime))
     }
 
@@ -188,13 +188,9 @@ impl Applying {
                 _ => self.take_away(path)?,
             }
         }
-        if self.root {
-            let (uid, gid) = owner(member.uid, member.gid);
+        self.owned(member, |uid, gid| {
             rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Fault::io("change the owner of"))?;
-        } else {
-            self.done.owners += 1;
-        }
+        })?;
         self.remember(path.as_bytes().to_vec(), (member.mode, member.mtime))
     }
 
@@ -227,7 +223,7 @@ impl Applying {
         }
         let file = OwnedFd::from(file);
         // In this order: a new owner takes set-user-ID and capabilities away (chown(2)).
-        self.owned(member, &file)?;
+        self.owned(member, |uid, gid| rustix::fs::fchown(&file, uid, gid))?;
         rustix::fs::fchmod(&file, mode(self.bits(member.mode))).map_err(Fault::io("set the mode of"))?;
         match &member.capability {
             Some(capability) if self.root => {
@@ -245,13 +241,18 @@ impl Applying {
         if self.root { mode } else { mode & 0o1777 }
     }
 
-    fn owned(&mut self, member: &Member, file: &OwnedFd) -> Result<(), Fault> {
+    /// Gives what was made to its owner, by that system call; who cannot, counts it.
+    fn owned(
+        &mut self,
+        member: &Member,
+        change: impl FnOnce(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+    ) -> Result<(), Fault> {
         if !self.root {
             self.done.owners += 1;
             return Ok(());
         }
         let (uid, gid) = owner(member.uid, member.gid);
-        rustix::fs::fchown(file, uid, gid).map_err(Fault::io("change the owner of"))
+        change(uid, gid).map_err(Fault::io("change the owner of"))
     }
 
     fn symlink(
@@ -271,13 +272,9 @@ impl Applying {
             }
             linked => linked.map_err(Fault::io("make"))?,
         }
-        if self.root {
-            let (uid, gid) = owner(member.uid, member.gid);
+        self.owned(member, |uid, gid| {
             rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Fault::io("change the owner of"))?;
-        } else {
-            self.done.owners += 1;
-        }
+        })?;
         rustix::fs::utimensat(parent, name, &times(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(Fault::io("set the time of"))
     }

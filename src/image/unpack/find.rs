@@ -1,13 +1,18 @@
-//! From a name in a layout to the image for our platform.
+//! From a name in a layout to the image for a platform.
 
 use super::error::UnpackError;
 use crate::bundle::image::Document;
 use crate::bundle::oci::MAX_MANIFEST;
-use crate::bundle::{ImageError, ImageFiles, Layout};
+use crate::bundle::{ImageError, ImageFiles, Layout, Platform};
 use crate::model::Digest;
 
-/// The image that a layout has under this name, or its only one.
+/// The image for our platform that a layout has under this name, or its only one.
 pub fn find(layout: &Layout, name: Option<&str>) -> Result<ImageFiles, UnpackError> {
+    find_for(layout, name, &Platform::droplet())
+}
+
+/// The same for another platform.
+pub fn find_for(layout: &Layout, name: Option<&str>, platform: &Platform) -> Result<ImageFiles, UnpackError> {
     let entries = layout.entries()?;
     let mut found: Vec<Digest> = entries
         .iter()
@@ -21,9 +26,9 @@ pub fn find(layout: &Layout, name: Option<&str>) -> Result<ImageFiles, UnpackErr
         let name = name.map(str::to_owned);
         return Err(UnpackError::NotOne { layout, name, count: found.len() });
     };
-    match document(layout, *digest)? {
+    match document(layout, *digest, platform)? {
         Document::Image(files) => Ok(files),
-        Document::Index(manifest) => match document(layout, manifest.digest)? {
+        Document::Index(manifest) => match document(layout, manifest.digest, platform)? {
             Document::Image(files) if files.manifest.size == manifest.size => Ok(files),
             Document::Image(files) => {
                 let (found, said) = (files.manifest.size, manifest.size);
@@ -38,6 +43,6 @@ pub fn find(layout: &Layout, name: Option<&str>) -> Result<ImageFiles, UnpackErr
     }
 }
 
-fn document(layout: &Layout, digest: Digest) -> Result<Document, UnpackError> {
-    Ok(Document::parse(&layout.read_blob(digest, MAX_MANIFEST)?)?)
+fn document(layout: &Layout, digest: Digest, platform: &Platform) -> Result<Document, UnpackError> {
+    Ok(Document::parse_for(&layout.read_blob(digest, MAX_MANIFEST)?, platform)?)
 }

@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 pub use apply::Unpacked;
 pub use error::{Fault, UnpackError};
-pub use find::find;
+pub use find::{find, find_for};
 
 use crate::bundle::oci::MAX_CONFIG;
 use crate::bundle::{Blob, ImageFiles, Layout};

@@ -99,6 +99,15 @@ pub fn decoded<T>(
     })
 }
 
+/// Reads out of what a reader has at hand.
+fn read_buffered(reader: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let bytes = reader.fill_buf()?;
+    let read = bytes.len().min(buffer.len());
+    buffer[..read].copy_from_slice(&bytes[..read]);
+    reader.consume(read);
+    Ok(read)
+}
+
 /// The decoded bytes.
 #[derive(Debug)]
 pub struct Pieces {
@@ -109,11 +118,7 @@ pub struct Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let read = bytes.len().min(buffer.len());
-        buffer[..read].copy_from_slice(&bytes[..read]);
-        self.consume(read);
-        Ok(read)
+        read_buffered(self, buffer)
     }
 }
 
@@ -269,11 +274,7 @@ impl<R: Read> Window<R> {
 
 impl<R: Read> Read for Window<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let read = bytes.len().min(buffer.len());
-        buffer[..read].copy_from_slice(&bytes[..read]);
-        self.consume(read);
-        Ok(read)
+        read_buffered(self, buffer)
     }
 }
 
