@@ -43,7 +43,7 @@ pub(super) fn write(
     }
     let wanted = if with_images { bundle.manifest().images.as_slice() } else { &[] };
     for pin in wanted {
-        let own = images.values().find(|own| own.built.root.digest == pin.digest);
+        let own = images.values().find(|own| own.digest == pin.digest);
         put_image(context, own, pin, &to, reach)?;
     }
     // Last: where the bundle is, all else is.
@@ -101,11 +101,13 @@ fn put_image(
 ) -> Result<(), Failure> {
     let image: Image = pin.reference.parse().map_err(|error| Failure::of(Code::Input, &error))?;
     let mut from = Some(image.repository);
-    if let Some(own) = own {
+    // One that was built elsewhere is in the registry like those of others.
+    if let Some(own) = own.filter(|own| own.built.is_some()) {
         let cache = Layout::open(&context.layout_dir()?).map_err(refused)?;
         copy(&cache, to, pin.digest)?;
-        // Layers of a base that never came here.
-        from = own.mounts.values().next().cloned();
+        // Layers of a base that never came here; what a Dockerfile made has no base that is known, and may have been
+        // cleared away.
+        from = from.filter(|_| own.dockerfile.is_some()).or_else(|| own.mounts.values().next().cloned());
     }
     if let Some(repository) = from {
         let registry = context.registry(Some(repository.host()), reach)?;

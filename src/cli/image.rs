@@ -11,6 +11,7 @@ use super::profile::ProfileArgument;
 use super::report::{Code, Failure};
 use super::{Context, own_images, print};
 use crate::bundle::Layout;
+use crate::image::Built;
 use crate::model::ImageName;
 use crate::registry::Tag;
 
@@ -34,31 +35,35 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, Failure> {
     let resolved = arguments.profile.resolve()?;
     let unknown = || {
-        let known: Vec<_> = resolved.images.keys().map(|name| format!("`{name}`")).collect();
+        let known = resolved.images.keys().chain(resolved.dockerfiles.keys());
+        let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
         let failure = Failure::new(Code::Input, format!("the profile makes no image `{}`", arguments.name));
         if known.is_empty() { failure } else { failure.hint(format!("it makes {}", known.join(", "))) }
     };
     let name: ImageName = arguments.name.parse().map_err(|_| unknown())?;
     let images = own_images::build(context, &resolved, &BTreeSet::from([name.clone()]), &arguments.reach)?;
     let own = images.get(&name).ok_or_else(unknown)?;
+    let mut built = own.built.clone();
     if let Some(directory) = &arguments.layout {
         let tag = arguments.tag.as_ref().map_or(name.as_str(), Tag::as_str);
-        export(context, own, directory, tag)?;
+        let whole = own_images::dockerfile::here(context, &resolved, &name, own, &arguments.reach)?;
+        export(context, own, &whole, directory, tag)?;
+        built = Some(whole);
     }
-    let built = &own.built;
+    let platforms = built.iter().flat_map(|built| &built.platforms);
     let json = json!({
         "image": name,
-        "digest": built.root.digest,
-        "platforms": built.platforms.iter().map(|one| json!({
+        "digest": own.digest,
+        "platforms": platforms.map(|one| json!({
             "architecture": one.architecture,
             "manifest": one.manifest.digest,
             "config": one.config.digest,
             "layers": one.layers.iter().map(|layer| &layer.blob).collect::<Vec<_>>(),
             "base_layers": one.base,
         })).collect::<Vec<_>>(),
-        "layers_written": built.written,
+        "layers_written": built.as_ref().map_or(0, |built| built.written),
     });
-    print(context, json, || built.root.digest.to_string());
+    print(context, json, || own.digest.to_string());
     Ok(Code::Done)
 }
 
@@ -66,13 +71,13 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
 fn export(
     context: &Context<'_>,
     own: &own_images::Own,
+    built: &Built,
     directory: &std::path::Path,
     tag: &str,
 ) -> Result<(), Failure> {
     let refused = |error: crate::bundle::LayoutError| Failure::of(Code::Refused, &error);
     let from = Layout::open(&context.layout_dir()?).map_err(refused)?;
     let to = Layout::create(directory).map_err(refused)?;
-    let built = &own.built;
     if let Some(away) =
         built.platforms.iter().flat_map(|one| &one.base).find(|layer| own.mounts.contains_key(&layer.digest))
     {

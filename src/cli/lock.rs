@@ -1,5 +1,6 @@
 //! `bundle lock`
 
+mod dockerfiles;
 mod packages;
 
 use std::fs;
@@ -44,6 +45,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Code, 
     let mut pinned = Vec::new();
     pin_images(context, arguments, &profile, &mut lock, &mut pinned)?;
     packages::choose(context, arguments.update.as_deref(), &profile, &mut lock, &mut pinned)?;
+    dockerfiles::build(context, arguments.update.as_deref(), &profile, &mut lock, &mut pinned)?;
     if !lock.allocate(profile.placements()) {
         return Err(Failure::new(Code::Input, "there are no more addresses to give")
             .hint("entries of services that are gone for good may be taken out of `bundle.lock` by hand"));
@@ -78,7 +80,8 @@ fn pin_images(
         None => false,
         Some(names) => names.is_empty() || names.iter().any(|one| one == reference || one == name),
     };
-    let own: Vec<_> = profile.packages().map(|(name, _)| name.as_str()).collect();
+    let own = profile.packages().map(|(name, _)| name.as_str());
+    let own: Vec<_> = own.chain(profile.dockerfiles().map(|(name, _)| name.as_str())).collect();
     for name in arguments.update.iter().flatten() {
         let named = |image: &ImageReference| image.to_string() == *name || image.name.as_str() == name;
         if !profile.images().iter().any(named) && !own.contains(&name.as_str()) {

@@ -1,5 +1,7 @@
 //! The profile's own images: built before its bundle is sealed, because the bundle names them by digest.
 
+pub(super) mod dockerfile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -19,12 +21,17 @@ use crate::image::{Actions, BaseImage, Builder, Built, Entry, Parts};
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
 use crate::registry::{Image, Registry, Repository, Shipment, Tag};
-use crate::spec::{Base, DebianArchive, ImageRecipe, PackageLock, Past};
+use crate::spec::{Base, DebianArchive, ImageRecipe, LockedDockerfile, PackageLock, Past};
 
-/// An image that was built, and where the layers are that were not.
+/// An image of the profile's own, and where the layers are that are not here.
 #[derive(Debug)]
 pub(super) struct Own {
-    pub(super) built: Built,
+    /// By which the bundle names it.
+    pub(super) digest: Digest,
+    /// What was built; `None` if a Dockerfile makes it and it was built elsewhere.
+    pub(super) built: Option<Built>,
+    /// The Dockerfile that makes it, if one does.
+    pub(super) dockerfile: Option<LockedDockerfile>,
     /// The repositories of the base's layers, by digest.
     pub(super) mounts: BTreeMap<Digest, Repository>,
 }
@@ -43,16 +50,21 @@ pub(super) fn build(
     let builder = Builder { layout: &layout, actions: &actions, threads: threads() };
     let mut all = BTreeMap::new();
     for name in names {
+        if let Some(locked) = resolved.dockerfiles.get(name) {
+            all.insert(name.clone(), dockerfile::locked(&layout, name, locked)?);
+            continue;
+        }
         let Some(recipe) = resolved.images.get(name) else { continue };
         let packages = resolved.packages.get(name).map(Vec::as_slice).unwrap_or_default();
-        let own = one(context, &builder, recipe, packages, reach)
+        let (built, mounts) = one(context, &builder, recipe, packages, reach)
             .map_err(|failure| failure.within(format!("the image `{name}` cannot be built")))?;
+        let digest = built.root.digest;
         let (layers, written) =
-            (own.built.platforms.iter().map(|one| one.layers.len()).sum::<usize>(), own.built.written);
+            (built.platforms.iter().map(|one| one.layers.len()).sum::<usize>(), built.written);
         if written > 0 {
-            tell(&format!("image {name} {}: {written} of {layers} layers written", own.built.root.digest));
+            tell(&format!("image {name} {digest}: {written} of {layers} layers written"));
         }
-        all.insert(name.clone(), own);
+        all.insert(name.clone(), Own { digest, built: Some(built), dockerfile: None, mounts });
     }
     Ok(all)
 }
@@ -68,7 +80,7 @@ fn one(
     recipe: &ImageRecipe,
     packages: &[PackageLock],
     reach: &Reach,
-) -> Result<Own, Failure> {
+) -> Result<(Built, BTreeMap<Digest, Repository>), Failure> {
     let mut mounts = BTreeMap::new();
     let mut parts = Vec::new();
     for architecture in &recipe.architectures {
@@ -98,7 +110,7 @@ fn one(
         parts.push((architecture.clone(), one));
     }
     let built = builder.build(recipe, parts).map_err(|error| Failure::of(Code::Input, &error))?;
-    Ok(Own { built, mounts })
+    Ok((built, mounts))
 }
 
 /// The layers of a recipe's packages, which are fetched if the cache has not got them.
@@ -264,7 +276,12 @@ pub(super) fn send(
     };
     let mut sent = Sent { repository, client, documents: Vec::new(), tags: Vec::new() };
     for (name, own) in images {
-        let (digest, repository) = (own.built.root.digest, &sent.repository);
+        let (digest, repository) = (own.digest, &sent.repository);
+        let Some(built) = &own.built else {
+            dockerfile::must_be_there(sent.client(sending.registry), repository, name, digest)?;
+            tell(&format!("image {name} is already in {repository}"));
+            continue;
+        };
         let tag = tag(digest)?;
         let image = Shipment { layout: &layout, digest, repository, tag: &tag, mounts: &own.mounts, again };
         let pushed = sent.client(sending.registry).send_image(image).map_err(|error| refused(&error))?;
@@ -276,7 +293,7 @@ pub(super) fn send(
             continue;
         }
         if let Some(profile) = provenance {
-            let documents = provenance::of_image(profile, resolved, (name, own), repository);
+            let documents = provenance::of_image(profile, resolved, (name, own, built), repository);
             let documents = documents.map_err(unwritten)?;
             documents.keep(context)?;
             sent.documents.push(documents);

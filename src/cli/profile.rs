@@ -50,7 +50,7 @@ impl ProfileArgument {
         if !resolved.unbuilt.is_empty() {
             images = own_images::build(context, &resolved, &resolved.unbuilt, reach)?;
             for (name, own) in &images {
-                sources.set_built(name.clone(), own.built.root.digest);
+                sources.set_built(name.clone(), own.digest);
             }
             resolved = judge(&sources)?;
         }
@@ -66,7 +66,7 @@ impl ProfileArgument {
     ) -> Result<Bundle, Failure> {
         let mut sources = self.sources();
         for (name, own) in &sealed.images {
-            sources.set_built(name.clone(), digests.get(name).copied().unwrap_or(own.built.root.digest));
+            sources.set_built(name.clone(), digests.get(name).copied().unwrap_or(own.digest));
         }
         let mut resolved =
             check(&sources, KINDS).map_err(|faults| Failure::diagnostics(faults.render(false)))?;

@@ -11,14 +11,15 @@ use super::own_images::Own;
 use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
 use crate::bundle::oci::{Descriptor, MANIFEST_TYPE};
+use crate::image::Built;
 use crate::model::json::CanonicalJsonError;
 use crate::model::{Digest, ImageName};
 use crate::profile::Resolved;
 use crate::provenance::Subject;
-use crate::provenance::slsa::{self, Build, Pinned};
+use crate::provenance::slsa::{self, Build, Dockerfile, Pinned};
 use crate::provenance::spdx::{self, Part};
 use crate::registry::{Attachment, Registry, Repository};
-use crate::spec::Base;
+use crate::spec::{Base, LockedDockerfile};
 
 /// The annotation by which others tell statements apart before they fetch them (docs.docker.com, "Image attestation
 /// storage").
@@ -27,8 +28,8 @@ const ABOUT: &str = "in-toto.io/predicate-type";
 /// The documents about one manifest.
 pub(super) struct Documents {
     subject: Descriptor,
-    /// The bill of materials.
-    sbom: Vec<u8>,
+    /// The bill of materials, if it is known what is in there.
+    sbom: Option<Vec<u8>>,
     /// How it was built.
     statement: Vec<u8>,
 }
@@ -48,22 +49,26 @@ pub(super) fn of_bundle(
         images.iter().map(|image| (image.reference.clone(), image.digest.into())).collect();
     pinned.extend(own.keys().flat_map(|name| lock(resolved, name)));
     let manifest = Descriptor::of(MANIFEST_TYPE, bundle.oci_manifest());
-    documents(repository, manifest, parts, &Build { pinned, ..build(profile) })
+    documents(repository, manifest, Some(parts), &Build { pinned, ..build(profile) })
 }
 
 /// The documents about one of the profile's own images that is in `repository`.
 pub(super) fn of_image(
     profile: &ProfileArgument,
     resolved: &Resolved,
-    (name, own): (&ImageName, &Own),
+    (name, own, built): (&ImageName, &Own, &Built),
     repository: &Repository,
 ) -> Result<Documents, CanonicalJsonError> {
+    if let Some(locked) = &own.dockerfile {
+        let dockerfile = Some(of_dockerfile(locked));
+        return documents(repository, built.root.clone(), None, &Build { dockerfile, ..build(profile) });
+    }
     let mut parts = Vec::new();
     if let Some(Base::Image { repository, digest, .. }) = resolved.images.get(name).map(|recipe| &recipe.base)
     {
         parts.push(Part::Image { name: repository.clone(), digest: *digest });
     }
-    for platform in &own.built.platforms {
+    for platform in &built.platforms {
         parts.extend(platform.base.iter().map(|layer| Part::Layer(layer.digest)));
         parts.extend(platform.layers.iter().map(|layer| Part::Layer(layer.blob.digest)));
     }
@@ -76,18 +81,33 @@ pub(super) fn of_image(
         });
     }
     let pinned = lock(resolved, name).collect();
-    documents(repository, own.built.root.clone(), parts, &Build { pinned, ..build(profile) })
+    documents(repository, built.root.clone(), Some(parts), &Build { pinned, ..build(profile) })
 }
 
+/// What is known of an image that BuildKit made. Which packages are in it is not: it has no bill of materials, because an
+/// empty one would say that there are none.
+fn of_dockerfile(locked: &LockedDockerfile) -> Dockerfile {
+    let LockedDockerfile { recipe, lock } = locked;
+    Dockerfile {
+        path: recipe.inside.clone(),
+        target: recipe.target.clone(),
+        args: recipe.args.clone(),
+        platforms: recipe.architectures.iter().map(|one| format!("linux/{one}")).collect(),
+        inputs: lock.inputs,
+        builder: lock.builder.clone(),
+    }
+}
+
+/// Without `parts` there is no bill of materials.
 fn documents(
     repository: &Repository,
     manifest: Descriptor,
-    parts: Vec<Part>,
+    parts: Option<Vec<Part>>,
     build: &Build,
 ) -> Result<Documents, CanonicalJsonError> {
     let subject = Subject { name: repository.to_string(), digest: manifest.digest };
-    let (sbom, statement) = (spdx::document(&subject, parts)?, slsa::statement(&subject, build)?);
-    Ok(Documents { subject: manifest, sbom, statement })
+    let sbom = parts.map(|parts| spdx::document(&subject, parts)).transpose()?;
+    Ok(Documents { subject: manifest, sbom, statement: slsa::statement(&subject, build)? })
 }
 
 /// What the lock and the recipe pin for one of the profile's own images.
@@ -128,8 +148,8 @@ fn build(profile: &ProfileArgument) -> Build {
         profile: inside(sources.root()),
         lock: Some(inside(&sources.lock_path())).filter(|lock| files.contains_key(lock)),
         files,
-        pinned: BTreeMap::new(),
         commit: commit(&beside),
+        ..Build::default()
     }
 }
 
@@ -141,24 +161,25 @@ impl Documents {
             Failure::new(Code::Refused, format!("cannot write below `{}`: {error}", directory.display()))
         };
         fs::create_dir_all(&directory).map_err(refused)?;
-        for (ending, bytes) in [("spdx.json", &self.sbom), ("intoto.json", &self.statement)] {
+        let sbom = self.sbom.as_ref().map(|sbom| ("spdx.json", sbom));
+        for (ending, bytes) in sbom.into_iter().chain([("intoto.json", &self.statement)]) {
             let path = directory.join(format!("{}.{ending}", self.subject.digest.hex()));
             fs::write(path, bytes).map_err(refused)?;
         }
         Ok(())
     }
 
-    fn attachments(&self) -> [Attachment<'_>; 2] {
+    fn attachments(&self) -> impl Iterator<Item = Attachment<'_>> {
         let about = BTreeMap::from([(ABOUT.to_owned(), slsa::PREDICATE.to_owned())]);
-        [(spdx::MEDIA_TYPE, &self.sbom, BTreeMap::new()), (slsa::MEDIA_TYPE, &self.statement, about)].map(
-            |(kind, bytes, annotations)| Attachment {
-                subject: &self.subject,
-                artifact_type: kind,
-                media_type: kind,
-                bytes,
-                annotations,
-            },
-        )
+        let sbom = self.sbom.as_ref().map(|sbom| (spdx::MEDIA_TYPE, sbom, BTreeMap::new()));
+        let all = sbom.into_iter().chain([(slsa::MEDIA_TYPE, &self.statement, about)]);
+        all.map(|(kind, bytes, annotations)| Attachment {
+            subject: &self.subject,
+            artifact_type: kind,
+            media_type: kind,
+            bytes,
+            annotations,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::places::Reach;
 use super::profile::{ProfileArgument, Sealed};
 use super::report::{Code, Failure};
-use super::{Context, print};
+use super::{Context, print, tell};
 use crate::bundle::{ArtifactEntry, Bundle, Layout, Manifest, OpenedBundle};
 use crate::image::compare::{self, Comparison, Side};
 use crate::image::unpack;
@@ -100,6 +100,12 @@ fn against(
 ) -> Result<Code, Failure> {
     let mut encoded = BTreeMap::new();
     for (name, own) in &sealed.images {
+        if own.dockerfile.is_some() {
+            tell(&format!(
+                "note: the image `{name}` of a Dockerfile is compared with the lock and not built again: `bundle lock PROFILE \
+                 --update {name}` builds it, and says what it comes to"
+            ));
+        }
         let Some(pin) = rebuilt::pinned(sealed, theirs.manifest(), name) else { continue };
         let found = rebuilt::compare(context, sealed, own, pin, reach)
             .map_err(|failure| failure.within(format!("the image `{name}` cannot be compared")))?;

@@ -23,11 +23,13 @@ pub(super) struct Program {
     limit: Duration,
     input: Option<File>,
     output: Option<File>,
+    with_us: bool,
 }
 
 impl Program {
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { argv: vec![name.into()], limit: Duration::from_mins(5), input: None, output: None }
+        let argv = vec![name.into()];
+        Self { argv, limit: Duration::from_mins(5), input: None, output: None, with_us: false }
     }
 
     pub(super) fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
@@ -38,6 +40,12 @@ impl Program {
     /// No wait without an end: after this time the program is killed.
     pub(super) fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Has it end with us when somebody presses Ctrl-C: what it does is no step that must not end halfway.
+    pub(super) fn with_us(mut self) -> Self {
+        self.with_us = true;
         self
     }
 
@@ -60,9 +68,17 @@ impl Program {
         feed: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<String, HostError> {
         let limit = self.limit.as_secs().to_string();
-        let argv = ["timeout".to_owned(), "--kill-after=10".to_owned(), limit];
-        let argv = argv.into_iter().chain(self.argv.iter().cloned()).collect();
-        let timed = Self { argv, limit: self.limit, input: None, output: None };
+        let argv = ["timeout".to_owned(), "--kill-after=10".to_owned()];
+        // Otherwise it takes a process group of its own.
+        let foreground = self.with_us.then(|| "--foreground".to_owned());
+        let argv = argv.into_iter().chain(foreground).chain([limit]).chain(self.argv.iter().cloned());
+        let timed = Self {
+            argv: argv.collect(),
+            limit: self.limit,
+            input: None,
+            output: None,
+            with_us: self.with_us,
+        };
         timed.run_with(Some(Box::new(feed)))
     }
 
@@ -72,7 +88,8 @@ impl Program {
         // Output goes to unlinked files: a full pipe would need threads to read it, and this process has one.
         let (out, err) = (scratch().map_err(&fail)?, scratch().map_err(&fail)?);
         let clone = |file: &std::fs::File| file.try_clone().map(Stdio::from).map_err(|e| fail(e.to_string()));
-        let mut child = Command::new(&self.argv[0])
+        let mut command = Command::new(&self.argv[0]);
+        command
             .args(&self.argv[1..])
             .stdin(match &self.input {
                 _ if feed.is_some() => Stdio::piped(),
@@ -81,11 +98,12 @@ impl Program {
             })
             .stdout(clone(self.output.as_ref().unwrap_or(&out))?)
             .stderr(clone(&err)?)
-            .env("LC_ALL", "C.UTF-8")
+            .env("LC_ALL", "C.UTF-8");
+        if !self.with_us {
             // Of its own: what a terminal sends to our group when it hangs up must not end a step halfway.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| fail(format!("cannot be run: {error}")))?;
+            command.process_group(0);
+        }
+        let mut child = command.spawn().map_err(|error| fail(format!("cannot be run: {error}")))?;
         let written = match (feed, child.stdin.take()) {
             (Some(feed), Some(mut stdin)) => feed(&mut stdin),
             _ => Ok(()),

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "running programs is this module's job")]
 
 mod acme;
+mod buildx;
 mod command;
 mod docker;
 mod haproxy;
@@ -12,6 +13,7 @@ mod systemd;
 mod tls;
 
 pub use acme::Order;
+pub use buildx::{Buildx, BuildxError, Order as BuildOrder};
 pub use haproxy::{Shown, show_certificate};
 pub use offline::Offline;
 

@@ -196,9 +196,9 @@ impl Files {
 }
 
 /// Hashes what passes.
-struct Hashing<'a> {
-    out: &'a mut dyn Write,
-    hasher: &'a mut Sha256,
+pub(super) struct Hashing<'a> {
+    pub(super) out: &'a mut dyn Write,
+    pub(super) hasher: &'a mut Sha256,
 }
 
 impl Write for Hashing<'_> {

@@ -2,6 +2,7 @@
 
 mod config;
 mod debian;
+mod dockerfile;
 
 use std::str::FromStr;
 
@@ -17,6 +18,7 @@ use super::source::{Span, Table, resolve_path};
 use super::units::ImageReference;
 
 pub(crate) use debian::read as debian;
+pub(crate) use dockerfile::{PlacedDockerfile, ignored, named as dockerfiles};
 
 /// A recipe and its place.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub(crate) struct PlacedImage {
     pub(crate) base: Option<Spanned<ImageReference>>,
     /// Nothing says what is in it.
     pub(crate) empty: bool,
+    /// The Dockerfile that makes it, instead of all the rest.
+    pub(crate) dockerfile: Option<PlacedDockerfile>,
     /// The rest. Its base is `Scratch` where [`PlacedImage::base`] has to be asked.
     pub(crate) recipe: ImageRecipe,
 }
@@ -47,7 +51,7 @@ pub(crate) fn read(
         Some(text) => base(&text, fields.faults)?,
         None => (Base::Scratch, None),
     };
-    let recipe = ImageRecipe {
+    let mut recipe = ImageRecipe {
         base: base.0,
         packages: names(&mut fields, "packages", is_package, "is not the name of a Debian package"),
         accept_scripts: names(
@@ -64,9 +68,15 @@ pub(crate) fn read(
         config: config::read(&mut fields),
         architectures: platforms(&mut fields),
     };
+    let dockerfile = dockerfile::read(&mut fields, table, &recipe.architectures);
     fields.finish();
-    let empty = ["base", "packages", "layers"].iter().all(|key| !table.contains_key(*key));
-    Some(PlacedImage { span, base: base.1, empty, recipe })
+    let empty = ["base", "packages", "layers", "dockerfile"].iter().all(|key| !table.contains_key(*key));
+    if dockerfile.is_some() {
+        // Whatever else is there has been refused, and nothing more is asked of it.
+        recipe.packages.clear();
+        return Some(PlacedImage { span, base: None, empty, dockerfile, recipe });
+    }
+    Some(PlacedImage { span, base: base.1, empty, dockerfile, recipe })
 }
 
 /// What an image is built on: `scratch`, `layout:DIR`, `layout:DIR:TAG`, `rootfs:FILE`, or an image of a registry.
@@ -342,7 +352,7 @@ pub(crate) fn check(profile: &Profile, faults: &mut Diagnostics) {
         if image.empty {
             faults
                 .error(image.span.clone(), format!("the image `{name}` has nothing in it"))
-                .help("give it `packages`, `layers` or a `base`");
+                .help("give it `packages`, `layers`, a `base` or a `dockerfile`");
         }
     }
 }

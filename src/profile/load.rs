@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::files;
+use super::images;
 use super::merge::parents;
 use super::registry;
 use super::source::Sources;
@@ -22,6 +23,7 @@ pub fn load(path: &str) -> Sources {
     let mut wanted = vec![sources.root().to_owned(), sources.lock_path()];
     let mut named = Vec::new();
     let mut project = BTreeSet::new();
+    let mut dockerfiles = BTreeSet::new();
     while let Some(path) = wanted.pop() {
         if sources.knows(&path) {
             continue;
@@ -36,6 +38,7 @@ pub fn load(path: &str) -> Sources {
             wanted.extend(parents(source));
             named.extend(registry::files(source));
             project.extend(files::named(source));
+            dockerfiles.extend(images::dockerfiles(source));
         }
     }
     // Certificates and keys: inputs like the profile itself, and not TOML.
@@ -45,6 +48,18 @@ pub fn load(path: &str) -> Sources {
                 Ok(text) => sources.add(&path, &text),
                 Err(reason) => sources.add_unreadable(&path, &reason),
             }
+        }
+    }
+    // For what is said of them; they do not travel in the bundle.
+    for (dockerfile, ignored) in dockerfiles {
+        match read(&dockerfile) {
+            Ok(text) => {
+                sources.add_contents(&dockerfile, BTreeMap::from([(String::new(), text.into_bytes())]));
+            }
+            Err(reason) => sources.add_unreadable(&dockerfile, &reason),
+        }
+        if Path::new(&ignored).exists() {
+            sources.add_contents(&ignored, BTreeMap::new());
         }
     }
     let mut left = Left { bytes: MOST_BYTES, files: MOST_FILES };

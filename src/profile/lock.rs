@@ -1,6 +1,7 @@
 //! `bundle.lock`: what every name that the network could change meant when somebody asked, and the address of each
 //! service. Written by `bundle lock`, read by everything.
 
+mod dockerfiles;
 mod packages;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::fmt::Write as _;
 use toml::Spanned;
 
 use crate::model::{Digest, ServiceName};
-use crate::spec::{Activator, Hosts, PackageLock};
+use crate::spec::{Activator, DockerfileLock, Hosts, PackageLock};
 
 use super::diagnostics::Diagnostics;
 use super::read::{Fields, as_table, parse};
@@ -34,6 +35,7 @@ pub struct Lock {
     activator: Option<Activator>,
     /// By image and architecture.
     packages: BTreeMap<(String, String), PackageLock>,
+    dockerfiles: BTreeMap<String, DockerfileLock>,
 }
 
 /// What droplets run on, as a lock and an index name it.
@@ -66,6 +68,7 @@ impl Lock {
             hosts: BTreeMap::new(),
             activator: None,
             packages: BTreeMap::new(),
+            dockerfiles: BTreeMap::new(),
         }
     }
 
@@ -138,6 +141,10 @@ impl Lock {
                 self.packages.extend(read.map(|read| (key, read)));
             }
         }
+        for (image, value) in top.table("dockerfiles").into_iter().flatten() {
+            let read = dockerfiles::read(top.faults, image.get_ref(), value);
+            self.dockerfiles.extend(read.map(|read| (image.get_ref().to_string(), read)));
+        }
         top.finish();
         self.unique(faults);
     }
@@ -206,6 +213,16 @@ impl Lock {
         self.packages.insert((image.to_owned(), lock.architecture.clone()), lock);
     }
 
+    /// What the Dockerfile of an image came to.
+    pub fn dockerfile(&self, image: &str) -> Option<&DockerfileLock> {
+        self.dockerfiles.get(image)
+    }
+
+    /// Records what the Dockerfile of an image came to.
+    pub fn set_dockerfile(&mut self, image: &str, lock: DockerfileLock) {
+        self.dockerfiles.insert(image.to_owned(), lock);
+    }
+
     /// Gives numbers to the services (each with whether it is stateful) that have none, or whose kind of placement
     /// changed. A number once given is never given again, not even when its service is gone: another profile beside
     /// this one, or a machine that still runs an older generation, may know it.
@@ -254,6 +271,9 @@ impl Lock {
         }
         for ((image, _), lock) in &self.packages {
             packages::write(&mut text, image, lock);
+        }
+        for (image, lock) in &self.dockerfiles {
+            dockerfiles::write(&mut text, image, lock);
         }
         text
     }
@@ -346,6 +366,9 @@ mod tests {
             Pin { digest: Digest::of(b"x"), manifest: Some(Digest::of(b"y")), placeholder: true },
         );
         lock.set_activator(Activator { digest: Digest::of(b"y"), size: 3 });
+        let (inputs, digest) = (Digest::of(b"in"), Digest::of(b"out"));
+        let builder = "buildx 0.13.1, \"BuildKit\"".to_owned();
+        lock.set_dockerfile("app.x", DockerfileLock { inputs, digest, builder });
         let text = lock.write();
         let again = parse(&text);
         assert!(again.faults().is_empty(), "{}", again.faults());
@@ -353,6 +376,24 @@ mod tests {
         assert_eq!(again.hosts(&b), Some(Hosts { data_blue: 11, data_green: 12, slot: 11 }));
         let pin = again.image(&reference).unwrap();
         assert!(pin.placeholder && pin.manifest == Some(Digest::of(b"y")));
+        assert_eq!(again.dockerfile("app.x"), lock.dockerfile("app.x"));
+    }
+
+    #[test]
+    fn an_entry_of_a_dockerfile_is_whole_or_refused() {
+        let digest = Digest::of(b"x");
+        let text = format!(
+            "schema = 1\n[dockerfiles.app]\ninputs = '{digest}'\ndigest = '{digest}'\nbuilder = 'b'\n"
+        );
+        assert!(parse(&text).faults().is_empty());
+        for (from, to) in [
+            ("inputs", "input"),
+            ("digest = 'sha256:", "digest = 'sha1:"),
+            ("'b'", "3"),
+            ("[dockerfiles.app]", "[dockerfiles]"),
+        ] {
+            assert!(parse(&text.replacen(from, to, 1)).faults().has_errors(), "{from} {to}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use toml::Spanned;
 use crate::artifacts::{Artifact, RenderError, Tree};
 use crate::model::{Digest, ImageName, ServiceName};
 use crate::spec::{
-    Base, DebianArchive, Hosts, ImageRecipe, Networks, PackageLock, PinnedImage, Placement, Service, Spec,
+    Base, DebianArchive, Hosts, ImageRecipe, LockedDockerfile, Networks, PackageLock, PinnedImage, Placement,
+    Service, Spec,
 };
 
 use super::checks;
@@ -34,8 +35,10 @@ pub struct Resolved {
     pub warnings: Diagnostics,
     /// Images whose digest in the lock is a placeholder: with them a bundle can be built, and not deployed.
     pub placeholders: Vec<PinnedImage>,
-    /// The profile's own images, and how they are made.
+    /// The profile's own images that we make, and how.
     pub images: BTreeMap<ImageName, ImageRecipe>,
+    /// Those that a Dockerfile makes, and what it came to.
+    pub dockerfiles: BTreeMap<ImageName, LockedDockerfile>,
     /// The Debian packages of those that have any, for each architecture.
     pub packages: BTreeMap<ImageName, Vec<PackageLock>>,
     /// Where these come from.
@@ -93,6 +96,7 @@ pub(crate) fn resolve_table(
     let services = services(profile, lock, &mut placeholders, &mut faults);
     let recipes = recipes(profile, lock, &mut faults);
     let packages = packages(profile, lock, &mut faults);
+    let dockerfiles = dockerfiles(profile, lock, &mut faults);
     let seen = Seen { profile, table, placeholders: &placeholders.places };
     lints::look(&seen, &mut faults);
     let mut faults = faults.into_warnings()?;
@@ -114,7 +118,18 @@ pub(crate) fn resolve_table(
     let debian = profile.debian.clone();
     let allows = profile.allows.clone();
     let kinds = sections.into_iter().map(|section| section.artifact).collect();
-    Ok(Resolved { spec, kinds, warnings, placeholders, images, packages, debian, unbuilt, allows })
+    Ok(Resolved {
+        spec,
+        kinds,
+        warnings,
+        placeholders,
+        images,
+        dockerfiles,
+        packages,
+        debian,
+        unbuilt,
+        allows,
+    })
 }
 
 /// The images whose pin is a placeholder, and where each is named first.
@@ -188,7 +203,7 @@ fn services(
 /// The profile's own images, with what the lock knows of their bases.
 fn recipes(profile: &Profile, lock: &Lock, faults: &mut Diagnostics) -> BTreeMap<ImageName, ImageRecipe> {
     let mut recipes = BTreeMap::new();
-    for (name, image) in &profile.images {
+    for (name, image) in profile.images.iter().filter(|(_, image)| image.dockerfile.is_none()) {
         let mut recipe = image.recipe.clone();
         if let Some(base) = &image.base {
             let reference = base.get_ref();
@@ -239,6 +254,27 @@ fn packages(
     all
 }
 
+/// What the Dockerfiles came to; one that nobody has built is reported. Whether its sources have changed since is asked
+/// where they are read.
+fn dockerfiles(
+    profile: &Profile,
+    lock: &Lock,
+    faults: &mut Diagnostics,
+) -> BTreeMap<ImageName, LockedDockerfile> {
+    let mut all = BTreeMap::new();
+    for (name, recipe) in profile.dockerfiles() {
+        if let Some(found) = lock.dockerfile(name.as_str()) {
+            all.insert(name.clone(), LockedDockerfile { recipe: recipe.clone(), lock: found.clone() });
+        } else if !lock.missing && !lock.faults().has_errors() {
+            let message =
+                format!("the image `{name}` of a Dockerfile is not in `{}`", profile.sources().lock_path());
+            let span = profile.images.get(name).map(|image| image.span.clone()).unwrap_or_default();
+            faults.error(span, message).label("nobody has built it").help(lock_command(profile));
+        }
+    }
+    all
+}
+
 fn unpinned(profile: &Profile, image: &Spanned<ImageReference>, faults: &mut Diagnostics) {
     let message = format!("`{}` is not pinned in `{}`", image.get_ref(), profile.sources().lock_path());
     faults.error(image.span(), message).label("a tag can move").help(lock_command(profile));
@@ -270,9 +306,11 @@ fn image(
         name: reference.name.clone(),
     };
     if reference.built {
+        let own = profile.images.get(&reference.name).filter(|image| image.dockerfile.is_some());
+        let locked = || own.and_then(|_| Some(lock.dockerfile(reference.name.as_str())?.digest));
         let digest = profile.sources().built(&reference.name).unwrap_or_else(|| {
             placeholders.unbuilt.insert(reference.name.clone());
-            Digest::of(&[])
+            locked().unwrap_or_else(|| Digest::of(&[]))
         });
         return Some(pinned(digest));
     }

@@ -8,7 +8,9 @@ use crate::artifacts::Kind;
 use crate::model::{
     Generator, ImageName, ProfileName, RouteName, SecretName, SecretOrigin, ServiceName, Template,
 };
-use crate::spec::{DebianArchive, DockerRepository, Droplet, ImageRecipe, Route, Switching};
+use crate::spec::{
+    DebianArchive, DockerRepository, DockerfileRecipe, Droplet, ImageRecipe, Route, Switching,
+};
 
 use super::diagnostics::Diagnostics;
 use super::droplet::{self, Subnet};
@@ -196,6 +198,12 @@ impl Profile {
     pub fn packages(&self) -> impl Iterator<Item = (&ImageName, &ImageRecipe)> {
         let recipes = self.images.iter().map(|(name, image)| (name, &image.recipe));
         recipes.filter(|(_, recipe)| !recipe.packages.is_empty())
+    }
+
+    /// Those of the profile's own images that a Dockerfile makes.
+    pub fn dockerfiles(&self) -> impl Iterator<Item = (&ImageName, &DockerfileRecipe)> {
+        let placed = self.images.iter().filter_map(|(name, image)| Some((name, image.dockerfile.as_ref()?)));
+        placed.map(|(name, dockerfile)| (name, &dockerfile.recipe))
     }
 
     /// Where packages come from.

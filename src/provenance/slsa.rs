@@ -15,6 +15,8 @@ use crate::model::json::{self, CanonicalJsonError};
 pub const MEDIA_TYPE: &str = "application/vnd.in-toto+json";
 /// What is known of the build, and how to do it again: `bundle build` on the profile and its lock.
 pub const BUILD_TYPE: &str = "https://bundle.dev/build/profile/v1";
+/// The same of an image that BuildKit built from a Dockerfile, for `bundle lock`; the profile's lock has its digest.
+pub const DOCKERFILE_BUILD_TYPE: &str = "https://bundle.dev/build/dockerfile/v1";
 /// What the statement is about, as its attachment says besides.
 pub const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 const BUILDER: &str = "https://bundle.dev/builder/v1";
@@ -32,6 +34,25 @@ pub struct Build {
     pub pinned: BTreeMap<String, Pinned>,
     /// Where git tracks the project: the commit, and whether anything differs from it.
     pub commit: Option<(String, bool)>,
+    /// The Dockerfile that the subject was built from, if it is an image of one.
+    pub dockerfile: Option<Dockerfile>,
+}
+
+/// What BuildKit built an image from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// Its path in the context.
+    pub path: String,
+    /// The stage, if one was named.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Platforms.
+    pub platforms: Vec<String>,
+    /// The digest of the context and all of the above, as the lock has it.
+    pub inputs: Digest,
+    /// The builder and its version, as the lock has it.
+    pub builder: String,
 }
 
 /// What something had to be.
@@ -83,7 +104,7 @@ struct Predicate<'a> {
 struct Definition<'a> {
     build_type: &'static str,
     external_parameters: Parameters<'a>,
-    internal_parameters: BTreeMap<&'static str, &'static str>,
+    internal_parameters: BTreeMap<&'static str, &'a str>,
     resolved_dependencies: Vec<Resource<'a>>,
 }
 
@@ -93,6 +114,18 @@ struct Parameters<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     lock: Option<&'a str>,
     files: BTreeMap<&'a str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dockerfile: Option<FromDockerfile<'a>>,
+}
+
+#[derive(Serialize)]
+struct FromDockerfile<'a> {
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    args: &'a BTreeMap<String, String>,
+    platforms: &'a [String],
+    inputs: String,
 }
 
 #[derive(Serialize)]
@@ -128,6 +161,11 @@ pub fn statement(subject: &Subject, build: &Build) -> Result<Vec<u8>, CanonicalJ
         annotations: (!keys.is_empty()).then(|| ("keys", Value::from(keys.clone()))).into_iter().collect(),
         ..Resource::default()
     }));
+    let dockerfile = build.dockerfile.as_ref();
+    let (build_type, made_by) = match dockerfile {
+        Some(dockerfile) => (DOCKERFILE_BUILD_TYPE, ("buildkit", dockerfile.builder.as_str())),
+        None => (BUILD_TYPE, ("encoder", gz1::ID)),
+    };
     json::to_vec(&Statement {
         kind: "https://in-toto.io/Statement/v1",
         subject: [Resource {
@@ -138,7 +176,7 @@ pub fn statement(subject: &Subject, build: &Build) -> Result<Vec<u8>, CanonicalJ
         predicate_type: PREDICATE,
         predicate: Predicate {
             build_definition: Definition {
-                build_type: BUILD_TYPE,
+                build_type,
                 external_parameters: Parameters {
                     profile: &build.profile,
                     lock: build.lock.as_deref(),
@@ -147,8 +185,15 @@ pub fn statement(subject: &Subject, build: &Build) -> Result<Vec<u8>, CanonicalJ
                         .iter()
                         .map(|(path, digest)| (path.as_str(), digest.to_string()))
                         .collect(),
+                    dockerfile: dockerfile.map(|one| FromDockerfile {
+                        path: &one.path,
+                        target: one.target.as_deref(),
+                        args: &one.args,
+                        platforms: &one.platforms,
+                        inputs: one.inputs.to_string(),
+                    }),
                 },
-                internal_parameters: BTreeMap::from([("encoder", gz1::ID)]),
+                internal_parameters: BTreeMap::from([made_by]),
                 resolved_dependencies: dependencies,
             },
             run_details: Details {
@@ -179,6 +224,7 @@ mod tests {
                 ),
             ]),
             commit: Some(("0123456789012345678901234567890123456789".to_owned(), true)),
+            dockerfile: None,
         };
         let subject =
             Subject { name: "registry.example.com/app".to_owned(), digest: Digest::of(b"manifest") };
@@ -194,5 +240,29 @@ mod tests {
         assert_eq!(definition["resolvedDependencies"][1]["uri"], "docker.io/library/redis");
         assert_eq!(definition["resolvedDependencies"][2]["annotations"]["keys"][0], "0123");
         assert!(read["predicate"]["runDetails"].get("metadata").is_none());
+    }
+
+    #[test]
+    fn what_buildkit_built_is_said_to_be_built_by_it() {
+        let dockerfile = Dockerfile {
+            path: "Dockerfile".to_owned(),
+            target: Some("runtime".to_owned()),
+            args: BTreeMap::from([("VERSION".to_owned(), "1.4".to_owned())]),
+            platforms: vec!["linux/amd64".to_owned()],
+            inputs: Digest::of(b"inputs"),
+            builder: "buildx 0.13.1, BuildKit v0.13.2".to_owned(),
+        };
+        let build = Build { dockerfile: Some(dockerfile), ..Build::default() };
+        let subject = Subject { name: "registry.example.com/app".to_owned(), digest: Digest::of(b"image") };
+        let read: serde_json::Value = serde_json::from_slice(&statement(&subject, &build).unwrap()).unwrap();
+        let definition = &read["predicate"]["buildDefinition"];
+        assert_eq!(definition["buildType"], DOCKERFILE_BUILD_TYPE);
+        assert_eq!(definition["internalParameters"]["buildkit"], "buildx 0.13.1, BuildKit v0.13.2");
+        assert!(definition["internalParameters"].get("encoder").is_none());
+        let said = &definition["externalParameters"]["dockerfile"];
+        assert_eq!(
+            (&said["target"], &said["inputs"]),
+            (&"runtime".into(), &Digest::of(b"inputs").to_string().into())
+        );
     }
 }

@@ -103,6 +103,13 @@ impl Registry {
         });
         self.runtime.block_on(stream::iter(puts).buffer_unordered(IN_FLIGHT).try_collect())
     }
+
+    /// Whether a repository that we may push to has a manifest or index with this digest.
+    pub fn has_image(&self, repository: &Repository, digest: Digest) -> Result<bool, RegistryError> {
+        let name = digest.to_string();
+        let head = self.transport.head_manifest(repository, &name, true);
+        Ok(self.runtime.block_on(head)?.is_some())
+    }
 }
 
 impl Transport {

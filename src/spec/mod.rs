@@ -1,6 +1,7 @@
 //! What a machine should be, with nothing left open: the result of resolving a profile against its lock, and the only
 //! thing that renderers see. Plain data; making one is the business of `profile`.
 
+mod dockerfile;
 mod image;
 mod packages;
 
@@ -10,6 +11,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use dockerfile::{DockerfileLock, DockerfileRecipe, LockedDockerfile};
 pub use packages::{IndexPin, PackageLock, PackagePin, Past};
 
 use crate::model::{

@@ -20,6 +20,7 @@ mod bootstrap;
 mod builder;
 mod certs;
 mod deploy;
+mod dockerfile;
 mod droplet;
 mod first_boot;
 mod hardening;

@@ -7,6 +7,7 @@
     reason = "a test may"
 )]
 
+mod dockerfile;
 #[path = "../unpack/listing.rs"]
 mod listing;
 mod locked;

@@ -1,7 +1,7 @@
 //! Every lint: a profile in which it finds something, word for word, and the same with an exception, in which it does
 //! not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bundle::artifacts::KINDS;
 use bundle::profile::{Diagnostics, Sources, check, lints};
@@ -20,6 +20,8 @@ const CASES: &[(&str, &str)] = &[
         "debug-in-production",
         "environment = 'production'\n[services.web]\nenvironment = ['A=1', 'DEBUG=True']",
     ),
+    ("dockerfile-base-by-tag", "[images.app]\ndockerfile = 'app/Dockerfile'"),
+    ("dockerignore-not-read", "[images.app]\ndockerfile = 'app/Dockerfile'\ncontext = '.'"),
     ("docker-socket", "[services.web]\nvolumes = ['/srv/../var/run/docker.sock:/var/run/docker.sock:ro']"),
     ("documentation-address", "[firewall]\nssh_from = ['198.51.100.7/32', '195.0.2.0/24', '2001:db8::/48']"),
     ("exempt-everybody", "[proxy]\nexempt = ['0.0.0.0/0']"),
@@ -109,13 +111,16 @@ fn said(lint: &str, more: &str) -> Diagnostics {
     sources.add("p.toml", &format!("extends = 'sound.toml'\n{more}"));
     sources.add("sound.toml", &sound(lint));
     // One image and one service more than the sound profile has.
-    let lock = include_str!("malformed/bundle.lock").replace(
-        "\n[hosts]",
-        &format!(
-            "\n\"ghcr.io/example/web:latest\" = {{ digest = \"{DIGEST}\" }}\n\
+    let lock =
+        include_str!("malformed/bundle.lock").replace(
+            "\n[hosts]",
+            &format!(
+                "\n\"ghcr.io/example/web:latest\" = {{ digest = \"{DIGEST}\" }}\n\
              [hosts]\nmore = {{ data_blue = 20, data_green = 21, slot = 20 }}"
-        ),
-    );
+            ),
+        ) + &format!("\n[dockerfiles.app]\ninputs = \"{DIGEST}\"\ndigest = \"{DIGEST}\"\nbuilder = \"\"\n");
+    sources.add_contents("app/Dockerfile", [(String::new(), b"FROM debian:13\n".to_vec())].into());
+    sources.add_contents(".dockerignore", BTreeMap::new());
     let lock = match lint {
         "placeholder-image" => lock.replacen("\" }", "\", placeholder = true }", 1),
         _ => lock,

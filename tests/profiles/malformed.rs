@@ -59,6 +59,7 @@ malformed! {
     bad_name
     registry
     registry_token
+    dockerfile
 }
 
 #[test]

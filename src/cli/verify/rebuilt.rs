@@ -31,10 +31,13 @@ pub(super) fn compare(
     pin: &ImagePin,
     reach: &Reach,
 ) -> Result<Comparison, Failure> {
-    let built = &own.built;
-    if built.root.digest == pin.digest {
+    if own.digest == pin.digest {
         return Ok(Comparison::Identical);
     }
+    let Some(built) = own.built.as_ref().filter(|_| own.dockerfile.is_none()) else {
+        let what = format!("the lock says that its Dockerfile came to {}, not to {}", own.digest, pin.digest);
+        return Ok(Comparison::Content(Difference { layer: 0, path: None, what }));
+    };
     let refused = |error: &dyn std::error::Error| Failure::of(Code::Refused, error);
     let image: Image = pin.reference.parse().map_err(|error| Failure::of(Code::Input, &error))?;
     let reach = &reach.of_profile(sealed.resolved.spec.registry.as_ref().and_then(|one| one.ca.as_ref()));

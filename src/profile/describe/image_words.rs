@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::spec::{DEBIAN_MIRROR, DEBIAN_SECURITY};
@@ -78,6 +78,52 @@ pub(super) struct Image {
     /// What it is made for. Of several comes an index.
     #[serde(default = "amd64")]
     platforms: Vec<Platform>,
+    /// The Dockerfile that makes it, relative to the file that says it; besides it there are `context`, `target`, `args` and
+    /// `platforms`, and no other key. `bundle lock` has it built by BuildKit (`docker buildx`) and locks what it came to; no
+    /// other command builds it, and all refuse to go on when its sources have changed since.
+    #[schemars(example = &"app/Dockerfile")]
+    dockerfile: Option<String>,
+    /// The files that its build sees: a directory, or which files of one. Without it the folder of the Dockerfile, without
+    /// `.git`. The Dockerfile itself is always there, as `.bundle.dockerfile` if it lies elsewhere. Owners, times and modes
+    /// are as in `layers` without `owner` and modes. A `.dockerignore` is not read: what is left out is said here.
+    #[serde(default)]
+    #[schemars(schema_with = "context", example = &"app", example = json!({ "from": "app", "exclude": ["**/tests"] }))]
+    context: Option<String>,
+    /// The stage of the Dockerfile that is the image. Without it the last one.
+    #[schemars(example = &"runtime")]
+    target: Option<String>,
+    /// Values of its `ARG`s. They stand in the image's history: no secrets here. `SOURCE_DATE_EPOCH` is 0 unless it is given.
+    #[serde(default)]
+    #[schemars(example = json!({ "VERSION": "1.4" }))]
+    args: BTreeMap<String, String>,
+}
+
+fn context(generator: &mut SchemaGenerator) -> Schema {
+    let table = Context::json_schema(generator);
+    let mut schema = json_schema!({ "type": ["string", "object"] });
+    for key in ["properties", "additionalProperties"] {
+        if let Some(value) = table.get(key) {
+            schema.insert(key.to_owned(), value.clone());
+        }
+    }
+    schema
+}
+
+/// The context of a Dockerfile.
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Context {
+    /// A directory, relative to the file that says it. Without it the folder of the Dockerfile.
+    #[schemars(example = &"app")]
+    from: Option<String>,
+    /// Patterns of what is in it, as in `layers`.
+    #[serde(default)]
+    #[schemars(example = ["src/**"])]
+    include: Vec<String>,
+    /// Patterns of what is not.
+    #[serde(default)]
+    #[schemars(example = ["**/tests"])]
+    exclude: Vec<String>,
 }
 
 fn scratch() -> String {

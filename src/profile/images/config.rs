@@ -38,7 +38,7 @@ fn words(fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Vec<String>> 
 }
 
 /// A table of texts.
-fn pairs(fields: &mut Fields<'_, '_>, key: &'static str) -> BTreeMap<String, String> {
+pub(super) fn pairs(fields: &mut Fields<'_, '_>, key: &'static str) -> BTreeMap<String, String> {
     let what = fields.name_of(key);
     let Some(table) = fields.table(key) else { return BTreeMap::new() };
     let mut all = BTreeMap::new();

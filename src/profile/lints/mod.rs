@@ -8,6 +8,7 @@
 mod allow;
 mod clear;
 mod databases;
+mod dockerfiles;
 mod door;
 mod files;
 mod firewall;
@@ -61,6 +62,7 @@ const LINTS: &[Table] = &[
     allow::LINTS,
     clear::LINTS,
     databases::LINTS,
+    dockerfiles::LINTS,
     door::LINTS,
     files::LINTS,
     firewall::LINTS,
