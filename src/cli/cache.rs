@@ -20,6 +20,8 @@ use crate::bundle::Layout;
 const LAYOUTS: [&str; 2] = ["layout", "images"];
 /// What was begun and not touched for so long has nobody who goes on with it.
 const STALE: Duration = Duration::from_hours(24);
+/// What the directories are called in which images of Dockerfiles are built.
+pub(super) const SCRATCH: &str = "dockerfile.";
 /// No result is longer, in bytes.
 const MAX_RESULT: u64 = 1 << 20;
 
@@ -168,6 +170,15 @@ impl Sweep<'_> {
     }
 
     fn parts(&mut self, cache: &Path) -> io::Result<()> {
+        for entry in directories(cache)? {
+            let about = fs::metadata(&entry)?;
+            if self.is_old(&about) {
+                self.freed.parts += 1;
+                if !self.dry {
+                    fs::remove_dir_all(&entry)?;
+                }
+            }
+        }
         let blobs = LAYOUTS.map(|name| cache.join(name).join("blobs/sha256"));
         for folder in [cache.join("debs"), cache.join("actions")].iter().chain(&blobs) {
             for (name, path, about) in files(folder)? {
@@ -184,6 +195,13 @@ impl Sweep<'_> {
 /// Whether a file is one that was begun: it has its name only when it is complete.
 fn is_part(name: &str) -> bool {
     name.strip_suffix(".partial").is_some() || name.starts_with(".tmp")
+}
+
+/// Where the images of Dockerfiles were built by a lock that was broken off.
+fn directories(cache: &Path) -> io::Result<Vec<PathBuf>> {
+    let all: io::Result<Vec<_>> = fs::read_dir(cache)?.collect();
+    let ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(SCRATCH);
+    Ok(all?.iter().filter(|entry| ours(entry)).map(fs::DirEntry::path).collect())
 }
 
 /// The files of a directory, which need not be there.

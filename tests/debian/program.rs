@@ -16,29 +16,7 @@ use super::mirror;
 /// files are left out.
 const MOST: u64 = (72 - 8) << 10;
 
-const PROFILE: &str = r#"
-environment = "test"
-domain = "www.example.com"
-[registry]
-repository = "localhost:5000/team/app"
-[droplet]
-size = "s-1vcpu-2gb"
-region = "fra1"
-image = "debian-13-x64"
-[firewall]
-ssh_from = ["10.0.0.0/8"]
-[services.web]
-image = "web"
-user = "1:1"
-healthcheck = { test = ["CMD", "true"] }
-mem_limit = "64m"
-cpus = "0.5"
-pids_limit = 32
-[routes.web]
-service = "web"
-port = 80
-health = "/"
-"#;
+const PROFILE: &str = include_str!("../support/web.toml");
 
 /// A profile with an image of packages.
 struct Project(TempDir);
@@ -46,7 +24,8 @@ struct Project(TempDir);
 impl Project {
     fn new(image: &str, debian: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let text = format!("{PROFILE}[images.web]\n{image}\n[debian]\n{debian}\n");
+        let profile = PROFILE.replace("HOST", "localhost:5000");
+        let text = format!("{profile}[images.web]\n{image}\n[debian]\n{debian}\n");
         fs::write(folder.path().join("p.toml"), text).unwrap();
         Self(folder)
     }
@@ -112,7 +91,7 @@ fn names(folder: &Path) -> Vec<PathBuf> {
 /// Lets a file have been changed so many days ago.
 fn age(path: &Path, days: u64) {
     let then = SystemTime::now() - Duration::from_hours(24 * days);
-    File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(then)).unwrap();
+    File::open(path).unwrap().set_times(FileTimes::new().set_modified(then)).unwrap();
 }
 
 #[allow(clippy::print_stdout, reason = "what it measured is of interest")]
@@ -194,6 +173,9 @@ fn the_cache_is_cleared_of_what_was_not_used_lately_and_of_nothing_else() {
     let debs = project.cache("debs");
     let part = debs.join("x.partial");
     fs::write(&part, "begun").unwrap();
+    let scratch = project.cache("dockerfile.begun");
+    fs::create_dir_all(scratch.join("layout")).unwrap();
+    age(&scratch, 40);
     assert_eq!(project.clear(&[]).1, 10, "all of it is new");
     // Used again after a long time: packages and results are young, and so are the layers that they lead to.
     for folder in ["debs", "actions", "layout/blobs/sha256"] {
@@ -202,7 +184,7 @@ fn the_cache_is_cleared_of_what_was_not_used_lately_and_of_nothing_else() {
         }
     }
     assert_eq!(project.image().0, digest);
-    assert!(!part.exists(), "what nobody goes on with goes by itself");
+    assert!(!part.exists() && !scratch.exists(), "what nobody goes on with goes by itself");
     let before = names(&project.cache("layout/blobs/sha256"));
     let (freed, code) = project.clear(&["--dry-run"]);
     assert!(code == 0 && freed["packages"].as_integer() == Some(1), "only the index is old: {freed:?}");

@@ -11,17 +11,9 @@ use crate::registry::Registry;
 use crate::seed::Options;
 use crate::site::program;
 
-const PROFILE: &str = r#"
-environment = "test"
-domain = "www.example.com"
-[registry]
-repository = "HOST/team/shop"
-[droplet]
-size = "s-1vcpu-2gb"
-region = "fra1"
-image = "debian-13-x64"
-[firewall]
-ssh_from = ["10.0.0.0/8"]
+const PROFILE: &str = concat!(
+    include_str!("../support/web.toml"),
+    r#"
 [images.web]
 dockerfile = "docker/Dockerfile"
 context = { from = "app", exclude = ["**/*.log"] }
@@ -30,18 +22,8 @@ args = { GREETING = "good morning" }
 [images.tool]
 dockerfile = "tool/Dockerfile"
 platforms = ["linux/amd64", "linux/arm64"]
-[services.web]
-image = "web"
-user = "1:1"
-healthcheck = { test = ["CMD", "true"] }
-mem_limit = "64m"
-cpus = "0.5"
-pids_limit = 32
-[routes.web]
-service = "web"
-port = 80
-health = "/"
-"#;
+"#
+);
 
 /// A stage that runs something with the machine's clock, and another that takes files from it and from the context.
 const DOCKERFILE: &str = r#"
@@ -170,7 +152,7 @@ fn an_image_of_a_dockerfile_is_the_same_from_empty_caches_and_goes_where_its_bun
     room.refused("two", "push p.toml", &["has changed since it was locked"]);
     room.droplet.sh("systemctl start --no-block docker.socket docker.service");
     room.docker();
-    let reference = format!("{}/team/shop@{digest}", room.registry.host_port());
+    let reference = format!("{}/team/app@{digest}", room.registry.host_port());
     let runs = format!("docker run --rm --network none {reference}");
     assert_eq!(room.droplet.sh(&runs), "good morning\nhello\nmore\n");
     room.done("two", "lock p.toml");

@@ -12,29 +12,7 @@ pub struct Project {
 }
 
 /// What the profile says besides its images.
-const REST: &str = r#"
-environment = "test"
-domain = "www.example.com"
-[registry]
-repository = "localhost:5000/team/app"
-[droplet]
-size = "s-1vcpu-2gb"
-region = "fra1"
-image = "debian-13-x64"
-[firewall]
-ssh_from = ["10.0.0.0/8"]
-[services.web]
-image = "web"
-user = "1:1"
-healthcheck = { test = ["CMD", "true"] }
-mem_limit = "64m"
-cpus = "0.5"
-pids_limit = 32
-[routes.web]
-service = "web"
-port = 80
-health = "/"
-"#;
+const REST: &str = include_str!("../support/web.toml");
 
 impl Project {
     /// With this table `[images.web]`.
@@ -50,7 +28,7 @@ impl Project {
 
     /// With a registry at this host.
     pub fn with(dir: TempDir, host: &str, image: &str) -> Self {
-        let rest = REST.replace("localhost:5000", host);
+        let rest = REST.replace("HOST", host);
         fs::write(dir.path().join("p.toml"), format!("{rest}[images.web]\n{image}\n")).unwrap();
         let project = Self { dir };
         let locked = project.run(&["lock", "p.toml"]);

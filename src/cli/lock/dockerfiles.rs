@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::super::cache::SCRATCH;
 use super::super::own_images::dockerfile::{prepare, refused};
 use super::super::report::{Code, Failure};
 use super::super::{Context, tell};
@@ -56,7 +57,7 @@ fn one(
 ) -> Result<Digest, Failure> {
     let cache = Layout::create(&context.layout_dir()?).map_err(|error| refused(&error))?;
     // In the cache, for an image may be larger than a temporary file system.
-    let scratch = tempfile::Builder::new().prefix("dockerfile.").tempdir_in(context.cache()?);
+    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(context.cache()?);
     let scratch = scratch.map_err(|error| {
         Failure::new(Code::Refused, format!("no directory for what is built can be made: {error}"))
     })?;
