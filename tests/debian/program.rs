@@ -173,10 +173,10 @@ fn the_cache_is_cleared_of_what_was_not_used_lately_and_of_nothing_else() {
     let debs = project.cache("debs");
     let part = debs.join("x.partial");
     fs::write(&part, "begun").unwrap();
+    assert_eq!(project.clear(&[]).1, 10, "all of it is new");
     let scratch = project.cache("dockerfile.begun");
     fs::create_dir_all(scratch.join("layout")).unwrap();
     age(&scratch, 40);
-    assert_eq!(project.clear(&[]).1, 10, "all of it is new");
     // Used again after a long time: packages and results are young, and so are the layers that they lead to.
     for folder in ["debs", "actions", "layout/blobs/sha256"] {
         for path in names(&project.cache(folder)) {
