@@ -13,6 +13,7 @@
     reason = "a test ends with a panic that says what went wrong, and may look at the clock and the machine"
 )]
 
+mod airgap;
 mod another;
 #[path = "../support/authority.rs"]
 mod authority;
