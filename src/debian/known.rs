@@ -17,6 +17,7 @@ pub(crate) const KNOWN: &[Known] = &[
     known("base-passwd", "preinst"),
     known("ca-certificates", "postinst"),
     known("debianutils", "postinst"),
+    known("fontconfig-config", "postinst"),
     known("haproxy", "postinst"),
     known("libc-bin", "postinst"),
     known("memcached", "postinst"),
@@ -53,6 +54,8 @@ pub(crate) const KNOWN: &[Known] = &[
     known("debian-archive-keyring", "postinst"),
     known("git", "preinst"),
     known("init-system-helpers", "postinst"),
+    known("libglib2.0-0t64", "preinst"),
+    known("x11-common", "preinst"),
     known("libc6", "postinst"),
     known("libc6", "preinst"),
     known("libgcrypt20", "postinst"),
@@ -83,6 +86,10 @@ pub(crate) const KNOWN: &[Known] = &[
     // Starts a service, or asks the kernel.
     known("nginx", "postinst"),
     known("procps", "postinst"),
+    known("x11-common", "postinst"),
+    // A list of what is found without it: fonts, and GLib's modules; and the settings of desktops.
+    known("fontconfig", "postinst"),
+    known("libglib2.0-0t64", "postinst"),
     // Questions to people, with answers for machines that an image is not.
     known("debconf", "postinst"),
     known("iproute2", "postinst"),
@@ -165,6 +172,7 @@ pub(crate) const OWNED: &[(&str, &str, u16, &str, &str)] = &[
     ("base-files", "usr/local/src/", 0o755, "root", "root"),
     ("base-files", "var/mail/", 0o2775, "root", "mail"),
     ("base-files", "var/opt/", 0o755, "root", "root"),
+    ("fontconfig-config", "usr/local/share/fonts/", 0o755, "root", "root"),
     ("nginx-common", "var/log/nginx/", 0o755, "root", "adm"),
     ("postgresql-common", "etc/postgresql/", 0o755, "postgres", "postgres"),
     ("postgresql-common", "run/postgresql/", 0o2775, "postgres", "postgres"),
@@ -205,6 +213,17 @@ pub(crate) const LINKED: &[(&str, &str, &str)] = &[
     ("base-files", "var/lock", "/run/lock"),
     ("base-files", "var/run", "/run"),
     ("base-files", "var/spool/mail", "../mail"),
+    // The answers to its questions that nobody changes.
+    (
+        "fontconfig-config",
+        "etc/fonts/conf.d/10-hinting-slight.conf",
+        "/usr/share/fontconfig/conf.avail/10-hinting-slight.conf",
+    ),
+    (
+        "fontconfig-config",
+        "etc/fonts/conf.d/70-no-bitmaps-except-emoji.conf",
+        "/usr/share/fontconfig/conf.avail/70-no-bitmaps-except-emoji.conf",
+    ),
     ("nginx-common", "etc/nginx/sites-enabled/default", "/etc/nginx/sites-available/default"),
     ("openssl", "usr/lib/ssl", "/etc/ssl"),
     ("tzdata", "etc/localtime", "/usr/share/zoneinfo/Etc/UTC"),
