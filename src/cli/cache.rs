@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::report::{Code, Failure};
 use super::{Context, print};
 use crate::bundle::Layout;
+use crate::image::MAX_RESULT;
 
 /// Directories with blobs: what was built, and images of others on their way through.
 const LAYOUTS: [&str; 2] = ["layout", "images"];
@@ -22,8 +23,6 @@ const LAYOUTS: [&str; 2] = ["layout", "images"];
 const STALE: Duration = Duration::from_hours(24);
 /// What the directories are called in which images of Dockerfiles are built.
 pub(super) const SCRATCH: &str = "dockerfile.";
-/// No result is longer, in bytes.
-const MAX_RESULT: u64 = 1 << 20;
 
 /// What has gone, or would go.
 #[derive(Default)]

@@ -2,9 +2,9 @@
 //!
 //! A key covers all that the bytes of a layer depend on, with one exception: files on disk go in by their identity
 //! (device, number, size, times) and not by their content, because reading everything is what the cache is there to
-//! avoid. What all layers of an image of packages are is remembered besides, with the program itself among what it depends
-//! on: then the packages need not even be looked into. A file that changed so shortly before a build that its times might not show the next change is not remembered
-//! (the "racy" entries of git's index have the same reason).
+//! avoid. What all layers of an image of packages are is remembered besides, with the program itself among what it
+//! depends on: then the packages need not even be looked into. A file that changed so shortly before a build that its
+//! times might not show the next change is not remembered (the "racy" entries of git's index have the same reason).
 #![expect(clippy::disallowed_methods, reason = "the cache is a directory of files")]
 
 use std::fs;
@@ -28,7 +28,7 @@ use crate::model::Digest;
 /// How far apart two times must be to be told apart, with room to spare: file systems take the time of the last tick.
 const TICK: Duration = Duration::from_millis(100);
 /// No result is longer, in bytes.
-const MAX_RESULT: u64 = 64 << 10;
+pub(crate) const MAX_RESULT: u64 = 64 << 10;
 const DAY: Duration = Duration::from_hours(24);
 /// The program that is running (`proc(5)`).
 const PROGRAM: &str = "/proc/self/exe";

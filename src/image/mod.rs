@@ -18,7 +18,7 @@ pub mod write;
 pub use base::BaseImage;
 pub use build::{BuildError, Builder, Built, Parts, Platform};
 pub use cache::Actions;
-pub(crate) use cache::touch;
+pub(crate) use cache::{MAX_RESULT, touch};
 pub use context::Context;
 pub use entry::{Content, Entry, EntryPath, EntryPathError, Kind};
 pub use files::FilesError;

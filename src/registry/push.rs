@@ -121,8 +121,7 @@ impl Transport {
         Ok(pushed)
     }
 
-    /// Looks for an image, and sends what is missing of it. Without a root, nothing is left
-    /// to be done.
+    /// Looks for an image, and sends what is missing of it. Without a root, nothing is left to be done.
     async fn send_image(&self, image: Shipment<'_>) -> Result<Ready, RegistryError> {
         let Shipment { layout, digest, again, .. } = image;
         let (there, tagged) = self.look(image).await?;
